@@ -1,0 +1,1 @@
+"""For the operator: the command line, the control socket and their answers."""

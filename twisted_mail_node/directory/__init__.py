@@ -1,0 +1,1 @@
+"""Who lives here: local domains, accounts and aliases."""

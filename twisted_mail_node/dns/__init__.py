@@ -1,0 +1,1 @@
+"""Typed DNS answers by a caching stub resolver, and the mail exchangers of a domain."""

@@ -1,0 +1,46 @@
+"""What the DNS said about a name, as values."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Union
+
+
+class DNSError(Exception):
+    """No usable answer: time-out, SERVFAIL, a malformed reply. Trying again later may help."""
+
+
+class MX(NamedTuple):
+    """A mail exchanger (RFC 5321 section 5.1). ``host`` is ``""`` for the root, which makes a null MX (RFC 7505)."""
+
+    preference: int
+    host: str
+
+
+class TLSA(NamedTuple):
+    """RFC 6698 section 2."""
+
+    usage: int
+    selector: int
+    matching_type: int
+    data: bytes
+
+
+#: MX and TLSA as tuples; A, AAAA, CNAME and PTR as text without a trailing dot; TXT as its strings joined.
+Record = Union[MX, TLSA, str, bytes]
+
+
+class Answer(NamedTuple):
+    """The records of one question.
+
+    :ivar records: in the order of the reply (TXT records are ``bytes``); empty when there are none.
+    :ivar exists: False when the name itself does not exist (NXDOMAIN).
+    :ivar authentic: the resolver set AD (RFC 4035 section 3.2.3); means something only from a trusted resolver.
+    :ivar canonical: the name at the end of the CNAME chain, lower case, no trailing dot.
+    :ivar ttl: seconds the answer may be kept.
+    """
+
+    records: tuple[Record, ...]
+    exists: bool
+    authentic: bool
+    canonical: str
+    ttl: int

@@ -1,0 +1,1 @@
+"""What travels: addresses, the envelope, header fields, delivery statuses. Imports no Twisted."""

@@ -1,0 +1,42 @@
+"""The delivery status of one recipient after one attempt (RFC 3464 section 2.3)."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from twisted_mail_node.reasons import Reason
+
+
+class Action(str, Enum):
+    """RFC 3464 section 2.3.3."""
+
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+    DELAYED = "delayed"
+    FAILED = "failed"
+    EXPANDED = "expanded"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class DeliveryStatus(NamedTuple):
+    """What became of one recipient in one attempt.
+
+    :ivar action: what happened; ``DELAYED`` is tried again, ``FAILED`` is final.
+    :ivar status: enhanced status code (RFC 3463), such as ``5.1.1``.
+    :ivar reason: our own reason code.
+    :ivar words: a sentence for a person, or the remote host's exact words (``550 5.1.1 no such user``).
+    :ivar remote_host: name of the host that spoke, ``""`` when none did.
+    :ivar remote_address: its address and port, ``""`` when none did.
+    :ivar from_remote: ``words`` are the remote host's own (they become ``Diagnostic-Code: smtp; …``).
+    """
+
+    action: Action
+    status: str
+    reason: Reason
+    words: str
+    remote_host: str = ""
+    remote_address: str = ""
+    from_remote: bool = False

@@ -1,0 +1,1 @@
+"""The network's side of the node: transports, limits of connections."""

@@ -1,0 +1,1 @@
+"""Passing it on: the relay manager and its SMTP client connections."""

@@ -1,0 +1,1 @@
+"""When a mail is tried: the outgoing queue, its schedule and its destinations."""

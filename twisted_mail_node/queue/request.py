@@ -1,0 +1,28 @@
+"""What a delivery agent is asked to carry: one mail, one next hop, one or more recipients."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted_mail_node.message.envelope import Envelope, Recipient
+
+if TYPE_CHECKING:
+    from twisted_mail_node.interfaces import IContent
+
+
+class DeliveryRequest(NamedTuple):
+    """One attempt.
+
+    :ivar envelope: the mail's envelope; of its recipients only ``recipients`` are meant here.
+    :ivar header: trace fields that stand before the content, CRLF line ends.
+    :ivar next_hop: as the route gave it (``example.net``, ``[192.0.2.7]:25``; a local domain for the Maildir).
+    :ivar deadline: seconds this attempt may last.
+    """
+
+    queue_id: str
+    envelope: Envelope
+    recipients: tuple[Recipient, ...]
+    header: bytes
+    content: IContent
+    next_hop: str
+    deadline: float

@@ -1,0 +1,1 @@
+"""What we tell others: delivery status notifications."""

@@ -1,0 +1,1 @@
+"""What we promised to keep: the durable spool and its group commit."""

@@ -1,0 +1,98 @@
+"""The values of the spool: a mail that is kept, the state of its recipients, and changes to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.status import DeliveryStatus
+
+if TYPE_CHECKING:
+    from twisted_mail_node.interfaces import IContent
+
+
+class SpoolError(Exception):
+    """The spool could not do what was asked; nothing that was promised before is affected.
+
+    :ivar full: the disk (or its quota) is full: 452 rather than 451.
+    """
+
+    def __init__(self, words: str, full: bool = False) -> None:
+        super().__init__(words)
+        self.full = full
+
+
+class State(IntEnum):
+    """The durable state of one recipient. ``spool/spool.py`` says who may change which into which."""
+
+    ACTIVE = 0  #: the process that accepted or took it is working on it
+    DELAYED = 1  #: waits for its due time
+    HELD = 2  #: waits for an operator
+    FINISHED = 3  #: delivered, relayed or failed and reported; kept until the whole mail is finished
+
+
+class Entry(NamedTuple):
+    """One recipient as the spool knows it.
+
+    :ivar number: its place in the envelope, from 0.
+    :ivar due: when it is to be tried (seconds since the epoch); means something for ``DELAYED`` only.
+    :ivar attempts: attempts made so far.
+    :ivar destination: the next hop of the last attempt, ``""`` before the first.
+    :ivar last: what the last attempt came to, ``None`` before the first.
+    """
+
+    number: int
+    recipient: Recipient
+    state: State = State.ACTIVE
+    due: float = 0.0
+    attempts: int = 0
+    destination: str = ""
+    last: DeliveryStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail in the spool.
+
+    :ivar header: the trace fields we put before the content, CRLF line ends.
+    :ivar received: when it was accepted, seconds since the epoch.
+    :ivar entries: the recipients this value speaks of (all of them, or those that are due).
+    """
+
+    queue_id: str
+    envelope: Envelope
+    header: bytes
+    content: IContent
+    received: float
+    entries: tuple[Entry, ...]
+
+
+class Change(NamedTuple):
+    """What ``ISpool.record`` writes for one recipient of one mail."""
+
+    queue_id: str
+    number: int
+    state: State
+    due: float = 0.0
+    attempts: int = 0
+    destination: str = ""
+    last: DeliveryStatus | None = None
+
+
+class Filter(NamedTuple):
+    """Which mails an operator wants to see; empty fields do not narrow.
+
+    :ivar destination: next hop of any recipient.
+    :ivar sender: part of the reverse-path (``<>`` for the null one).
+    :ivar recipient: part of any recipient's address.
+    :ivar state: any recipient is in this state.
+    """
+
+    queue_ids: tuple[str, ...] = ()
+    destination: str = ""
+    sender: str = ""
+    recipient: str = ""
+    state: State | None = None
+    limit: int = 1000

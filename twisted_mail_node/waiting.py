@@ -1,0 +1,131 @@
+"""How a coroutine of ours waits: for a Deferred, with a deadline, or for whoever resumes it.
+
+``Led`` leads one coroutine. It differs from ``Deferred.fromCoroutine`` in one thing: the coroutine may also
+``await pause``, which costs no Deferred, and is resumed by ``Led.resume``. A connection that waits for octets waits so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+
+T = TypeVar("T")
+
+
+class DeadlineError(Exception):
+    """What was awaited did not happen in time."""
+
+
+class _Pause:
+    """``await pause`` suspends the led coroutine until ``Led.resume``."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield self
+
+
+pause = _Pause()
+
+
+class Led:
+    """Leads ``story`` to its end, step by step, in the reactor's thread.
+
+    :param story: the coroutine. It may await Deferreds and ``pause``.
+    :param ended: called once with ``None``, or with the exception that ended the story.
+    """
+
+    __slots__ = ("_ended", "_running", "_story", "_wake", "paused")
+
+    def __init__(
+        self, story: Coroutine[Any, Any, None], ended: Callable[[BaseException | None], None]
+    ) -> None:
+        self._story = story
+        self._ended = ended
+        self._running = False
+        self._wake = False
+        self.paused = False
+
+    def start(self) -> None:
+        """Run the story to its first wait."""
+        self._step()
+
+    def resume(self) -> None:
+        """End a ``pause``. Nothing happens when the story waits for a Deferred; it looks again by itself."""
+        if self.paused:
+            self.paused = False
+            self._step()
+        elif self._running:
+            self._wake = True
+
+    def throw(self, error: BaseException) -> None:
+        """Raise ``error`` where the story waits, if it waits in a ``pause``."""
+        if self.paused:
+            self.paused = False
+            self._step(error)
+
+    def _step(self, error: BaseException | None = None) -> None:
+        story = self._story
+        while True:
+            self._running = True
+            self._wake = False
+            try:
+                waiting = story.send(None) if error is None else story.throw(error)
+            except StopIteration:
+                self._ended(None)
+                return
+            except BaseException as failure:
+                self._ended(failure)
+                return
+            finally:
+                self._running = False
+            if waiting is pause:
+                if self._wake:
+                    error = None
+                    continue
+                self.paused = True
+                return
+            waiting.addBoth(self._fired)
+            return
+
+    def _fired(self, result: object) -> None:
+        self._step()
+
+
+@coroutine
+def within(clock: IReactorTime, seconds: float, awaited: Awaitable[T]) -> Generator[Any, Any, T]:
+    """The result of ``awaited``, which may take at most ``seconds``. Costs no timer when it does not wait.
+
+    :raises DeadlineError: it took longer; what it waited for was cancelled.
+    """
+    steps = awaited.__await__()
+    try:
+        waiting = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    expired = False
+
+    def expire() -> None:
+        nonlocal expired
+        expired = True
+        if isinstance(waiting, Deferred):
+            waiting.cancel()
+
+    timer = clock.callLater(seconds, expire)
+    try:
+        while True:
+            yield waiting
+            waiting = next(steps)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    except CancelledError:
+        if expired:
+            raise DeadlineError(f"not finished within {seconds:g} s") from None
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()
