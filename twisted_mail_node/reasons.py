@@ -6,10 +6,10 @@ Add a code with its sentence; never rename one, for logs and histories keep them
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """A reason code and what it means."""
 
     meaning: str
@@ -38,10 +38,16 @@ class Reason(str, Enum):
     SYNTAX = "syntax", "The command line does not follow RFC 5321's grammar."
     UNKNOWN_COMMAND = "unknown-command", "The command is not one we know."
     NOT_IMPLEMENTED = "not-implemented", "The command or parameter is known, but not offered here."
-    BAD_SEQUENCE = "bad-sequence", "The command came at a moment when RFC 5321 section 4.1.4 does not allow it."
+    BAD_SEQUENCE = (
+        "bad-sequence",
+        "The command came at a moment when RFC 5321 section 4.1.4 does not allow it.",
+    )
     BAD_PARAMETER = "bad-parameter", "A MAIL or RCPT parameter is unknown, repeated or malformed."
     LINE_TOO_LONG = "line-too-long", "A command line was longer than we take."
-    BARE_NEWLINE = "bare-newline", "A line ended in a bare LF or CR; only CRLF ends a line (RFC 5321 section 2.3.8)."
+    BARE_NEWLINE = (
+        "bare-newline",
+        "A line ended in a bare LF or CR; only CRLF ends a line (RFC 5321 section 2.3.8).",
+    )
     NOT_SMTP = "not-smtp", "The client speaks another protocol (HTTP or TLS) on an SMTP port."
     TOO_MANY_ERRORS = "too-many-errors", "The client sent more wrong or idle commands than we bear."
     SMTPUTF8_NEEDED = "smtputf8-needed", "An address outside ASCII came without the SMTPUTF8 parameter."
@@ -59,14 +65,20 @@ class Reason(str, Enum):
     MESSAGE_TOO_LARGE = "message-too-large", "The content is larger than the SIZE we announce."
     TOO_MANY_RECIPIENTS = "too-many-recipients", "The mail has more recipients than we take at once."
     NO_RECIPIENTS = "no-recipients", "DATA or BDAT came while no recipient was accepted."
-    TOO_MANY_HOPS = "too-many-hops", "The header holds so many Received fields that the mail must be in a loop."
+    TOO_MANY_HOPS = (
+        "too-many-hops",
+        "The header holds so many Received fields that the mail must be in a loop.",
+    )
     HEADER_TOO_LARGE = "header-too-large", "The header is larger than we take."
     MAILBOX_FULL = "mailbox-full", "The recipient's mailbox is over its quota."
     TOO_MANY_CONNECTIONS = "too-many-connections", "All our connections are in use."
     TOO_MANY_FROM_ADDRESS = "too-many-from-address", "This client address has too many connections open."
     SHUTTING_DOWN = "shutting-down", "The node is stopping; the client may try again soon."
     POLICY = "policy", "A policy refused it for a reason of its own."
-    POLICY_FAILED = "policy-failed", "A policy broke or took too long; nothing was decided, so: try again later."
+    POLICY_FAILED = (
+        "policy-failed",
+        "A policy broke or took too long; nothing was decided, so: try again later.",
+    )
     SPOOL_FAILED = "spool-failed", "The spool could not keep the mail; nothing was accepted."
     DISK_FULL = "disk-full", "The disk that holds the spool is full; nothing was accepted."
 
@@ -81,7 +93,10 @@ class Reason(str, Enum):
     HOST_REFUSED = "host-refused", "The host greeted with 5yz: it takes no mail from us."
     BAD_REPLY = "bad-reply", "The host's replies do not follow RFC 5321."
     REMOTE_TIMEOUT = "remote-timeout", "The host did not answer in time."
-    UNCERTAIN = "uncertain", "The connection ended after the final dot; the host may have the mail, so we wait."
+    UNCERTAIN = (
+        "uncertain",
+        "The connection ended after the final dot; the host may have the mail, so we wait.",
+    )
     REMOTE_DELAYED = "remote-delayed", "The host answered 4yz."
     REMOTE_REFUSED = "remote-refused", "The host answered 5yz."
     EIGHT_BIT = "eight-bit", "The content needs 8BITMIME or BINARYMIME, which the host does not offer."

@@ -41,9 +41,7 @@ class Led:
 
     __slots__ = ("_ended", "_running", "_story", "_wake", "paused")
 
-    def __init__(
-        self, story: Coroutine[Any, Any, None], ended: Callable[[BaseException | None], None]
-    ) -> None:
+    def __init__(self, story: Coroutine[Any, Any, None], ended: Callable[[BaseException | None], None]) -> None:
         self._story = story
         self._ended = ended
         self._running = False

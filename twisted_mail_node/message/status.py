@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 from twisted_mail_node.reasons import Reason
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """RFC 3464 section 2.3.3."""
 
     DELIVERED = "delivered"

@@ -68,9 +68,7 @@ class Reply(NamedTuple):
         if len(text) == 1:
             return f"{code} {mark}{text[0]}\r\n".encode()
         last = len(text) - 1
-        return "".join(
-            f"{code}{' ' if n == last else '-'}{mark}{line}\r\n" for n, line in enumerate(text)
-        ).encode()
+        return "".join(f"{code}{' ' if n == last else '-'}{mark}{line}\r\n" for n, line in enumerate(text)).encode()
 
     def __str__(self) -> str:
         """On one line, for logs and DSNs: ``550 5.1.1 No such user here``."""
