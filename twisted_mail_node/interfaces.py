@@ -54,6 +54,9 @@ class IIncoming(Interface):
         :raises SpoolError: the piece could not be kept (disk full, I/O error); call ``abort``.
         """
 
+    def hold(why: str) -> None:
+        """Once kept, the mail is to wait until an operator releases it. Call it before ``commit``."""
+
     async def commit(envelope: Envelope, header: bytes) -> Mail:
         """Make the mail durable. When this returns the mail is accepted, and not before.
 

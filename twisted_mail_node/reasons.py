@@ -102,6 +102,11 @@ class Reason(StrEnum):
     EIGHT_BIT = "eight-bit", "The content needs 8BITMIME or BINARYMIME, which the host does not offer."
     SMTPUTF8 = "smtputf8", "The mail needs SMTPUTF8 (RFC 6531), which the host does not offer."
     TOO_LARGE_FOR_HOST = "too-large-for-host", "The content is larger than the SIZE the host announces."
+    SUSPENDED = (
+        "suspended",
+        "The destination did not answer lately; no attempt is made until its suspension ends.",
+    )
+    DESTINATION_BUSY = "destination-busy", "Too many mails wait for this destination; we look again soon."
     EXPIRED = "expired", "Every attempt within the mail's lifetime was delayed; we gave up."
     STORE_FAILED = "store-failed", "The mailbox could not be written; we try again."
     NO_ROUTE = "no-route", "No rule says where mail for this domain goes."

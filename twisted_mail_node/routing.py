@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
+
+from zope.interface import implementer
+
+from twisted_mail_node.interfaces import IDirectory, IRouter
+from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.settings import RouteRule
+from twisted_mail_node.settings_routes import NextHop, parse_next_hop
+
+__all__ = ["AgentName", "NextHop", "Route", "Router", "parse_next_hop"]
+
+#: Routes kept by domain, some 200 octets each; a node that meets more domains forgets them all and begins anew.
+CACHE_MAX = 10_000
 
 AgentName = Literal["maildir", "relay", "none"]
 
@@ -13,8 +26,64 @@ class Route(NamedTuple):
     :ivar agent: which delivery agent carries it; ``none`` when nobody can (``next_hop`` then tells why).
     :ivar next_hop: a local domain for ``maildir``; for ``relay`` a domain (its mail exchangers are looked up),
         ``host:port`` (likewise, at that port), or ``[host]`` / ``[192.0.2.7]:25`` / ``[IPv6:2001:db8::1]:25``
-        (this host, no MX lookup).
+        (this host, no MX lookup). ``parse_next_hop`` reads it.
     """
 
     agent: AgentName
     next_hop: str
+
+
+@implementer(IRouter)
+class Router:
+    """Local domains go to the Maildir; then the rules in their order; then by MX, or to the host of an address literal.
+
+    Domains in routes are in their look-up spelling, so that recipients of one domain share one next hop.
+    """
+
+    def __init__(self, rules: Sequence[RouteRule], directory: IDirectory) -> None:
+        self._directory = directory
+        self.reload(rules)
+
+    def reload(self, rules: Sequence[RouteRule]) -> None:
+        """Let other rules be in force."""
+        self._rules = tuple(rules)
+        self._known: dict[str, Route] = {}
+
+    async def route(self, address: Address) -> Route:
+        """The next step for a recipient. Never raises."""
+        return self.find(address.domain)
+
+    def find(self, domain: str) -> Route:
+        """The route of a domain, in any spelling."""
+        if self._directory.is_local(domain):
+            return Route("maildir", domain_key(domain))
+        known = self._known.get(domain)
+        if known is None:
+            if len(self._known) >= CACHE_MAX:
+                self._known.clear()
+            known = self._known[domain] = self._remote(domain)
+        return known
+
+    def _remote(self, domain: str) -> Route:
+        try:
+            key = domain_key(domain)
+        except ValueError as error:
+            return Route("none", str(error))
+        for rule in self._rules:
+            if _fits(rule.domain, key):
+                return Route("relay", rule.next_hop)
+        if key.startswith("["):
+            try:
+                parse_next_hop(key)
+            except ValueError:
+                return Route("none", f"{key!r} is not an address literal we can reach")
+        return Route("relay", key)
+
+
+def _fits(pattern: str, key: str) -> bool:
+    """Whether a rule's domain means this one. An address literal is nobody's subdomain."""
+    if pattern == "*":
+        return True
+    if pattern.startswith("."):
+        return key.endswith(pattern) and not key.startswith("[")
+    return key == domain_key(pattern)

@@ -114,10 +114,17 @@ def within(clock: IReactorTime, seconds: float, awaited: Awaitable[T]) -> Genera
             waiting.cancel()
 
     timer = clock.callLater(seconds, expire)
+    throw = getattr(steps, "throw", None)  # a Deferred has none: it raises by itself
     try:
         while True:
-            yield waiting
-            waiting = next(steps)
+            try:
+                yield waiting
+            except BaseException as error:
+                if throw is None:
+                    raise
+                waiting = throw(error)  # as ``Deferred.fromCoroutine`` tells of failures
+            else:
+                waiting = next(steps)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     except CancelledError:

@@ -31,6 +31,8 @@ class DeliveryStatus(NamedTuple):
     :ivar remote_host: name of the host that spoke, ``""`` when none did.
     :ivar remote_address: its address and port, ``""`` when none did.
     :ivar from_remote: ``words`` are the remote host's own (they become ``Diagnostic-Code: smtp; …``).
+    :ivar dsn_passed_on: the next hop offers DSN and took NOTIFY over: it will report success, and we send no
+        ``relayed`` DSN (RFC 3461 section 5.2.2).
     """
 
     action: Action
@@ -40,3 +42,4 @@ class DeliveryStatus(NamedTuple):
     remote_host: str = ""
     remote_address: str = ""
     from_remote: bool = False
+    dsn_passed_on: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from zope.interface import implementer
 
@@ -44,7 +44,7 @@ class Hold(NamedTuple):
     evidence: str = ""
 
 
-Verdict = Union[Accept, Refuse, Discard, Hold]
+Verdict = Accept | Refuse | Discard | Hold
 
 
 @dataclass(slots=True)
@@ -53,6 +53,7 @@ class Asked:
 
     :ivar client: the client's IP address as text.
     :ivar listener: kind of the listener.
+    :ivar extended: the client said EHLO, not HELO.
     :ivar may_relay: the client's network is in ``relay_from``.
     :ivar recipients: those accepted so far.
     :ivar header: the header section of the content (content stage only), at most ``limits.header_size`` octets.
@@ -64,6 +65,7 @@ class Asked:
     client: str
     may_relay: bool = False
     helo: str = ""
+    extended: bool = False
     reverse_path: Address | None = None
     forward_path: Address | None = None
     resolution: Resolution | None = None

@@ -1,0 +1,1 @@
+"""The operator's side: control socket, command line, test mail, sink."""

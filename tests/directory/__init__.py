@@ -1,0 +1,1 @@
+"""Tests of the directory: domains, accounts, aliases, and the names of mailboxes."""

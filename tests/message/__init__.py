@@ -1,0 +1,1 @@
+"""What travels: tests of addresses, envelopes, header fields, trace fields and DSNs."""

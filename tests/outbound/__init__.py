@@ -1,0 +1,1 @@
+"""Tests of passing mail on: ``twisted_mail_node.outbound``."""

@@ -1,0 +1,1 @@
+"""Tests of the queue: attempts, destinations, the schedule and what an operator does."""

@@ -1,0 +1,1 @@
+"""What we tell others: tests of delivery status notifications."""

@@ -1,0 +1,96 @@
+"""The twistd plug-in and the .tac files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from twisted.application.service import Application, IServiceMaker, MultiService
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mail_node import tap
+
+TAC = Path(__file__).parents[1] / "tac"
+
+
+class Node(MultiService):
+    """Stands for service.MailNode."""
+
+    def __init__(self, settings: Any, reactor: Any, path: Path | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.node_settings = settings
+        self.path = path
+
+
+class TapTest(SynchronousTestCase):
+    """twistd mailnode."""
+
+    def setUp(self) -> None:
+        place = tempfile.TemporaryDirectory()
+        self.addCleanup(place.cleanup)
+        self.config = Path(place.name) / "settings.toml"
+        self.config.write_text('hostname = "mx.here.example"\n[[listener]]\nkind = "mx"\nendpoint = "tcp:2525"\n')
+        service = ModuleType("twisted_mail_node.service")
+        service.MailNode = Node  # type: ignore[attr-defined]
+        self.enterContext(mock.patch.dict(sys.modules, {"twisted_mail_node.service": service}))
+        environment = {key: value for key, value in os.environ.items() if key != tap.VARIABLE}
+        self.enterContext(mock.patch.dict(os.environ, environment, clear=True))
+
+    def make(self, *arguments: str) -> Node:
+        options = tap.Options()
+        options.parseOptions(arguments)
+        node = tap.makeService(options)
+        assert isinstance(node, Node)
+        return node
+
+    def test_file(self) -> None:
+        """-c names the settings; the node knows their absolute path, for SIGHUP."""
+        node = self.make("-c", os.path.relpath(self.config))
+        self.assertEqual(node.node_settings.hostname, "mx.here.example")
+        assert node.path is not None
+        self.assertTrue(node.path.is_absolute())
+
+    def test_variable(self) -> None:
+        """$MAILNODE_SETTINGS stands for -c."""
+        os.environ[tap.VARIABLE] = str(self.config)
+        self.assertEqual(self.make().path, self.config)
+
+    def test_development(self) -> None:
+        """Without a file the development settings run."""
+        node = self.make()
+        self.assertEqual((node.path, len(node.node_settings.accounts)), (None, 1))
+
+    def test_wrong(self) -> None:
+        """Wrong settings, and none, are sentences and exit code 2."""
+        self.config.write_text("hostname = 5\nlistner = 1\n")
+        for path, words in ((self.config, "listner"), (self.config.parent / "none.toml", "none.toml")):
+            stderr = io.StringIO()
+            with contextlib.redirect_stderr(stderr):
+                error = self.assertRaises(SystemExit, self.make, "-c", str(path))
+            self.assertEqual(error.code, 2)
+            self.assertIn(words, stderr.getvalue())
+
+    def test_plugin(self) -> None:
+        """twistd finds the plug-in."""
+        from twisted import plugins
+
+        self.patch(plugins, "__path__", [*plugins.__path__, str(TAC.parent / "twisted" / "plugins")])
+        (maker,) = {one for one in getPlugins(IServiceMaker) if one.tapname == "mailnode"}
+        self.assertEqual(maker.module, "twisted_mail_node.tap")
+
+    def test_tac(self) -> None:
+        """The .tac files are short and make an application."""
+        for path in sorted(TAC.glob("*.tac")):
+            names: dict[str, Any] = {}
+            exec(compile(path.read_text(), str(path), "exec"), names)  # noqa: S102
+            self.assertIsInstance(names["application"], type(Application("x")))
+            self.assertLessEqual(len(path.read_text().splitlines()), 15)
+        self.assertEqual(len(list(TAC.glob("*.tac"))), 2)

@@ -1,0 +1,82 @@
+"""The directory the rest of the node asks: what an address means, whether a domain is ours, where a mailbox lies.
+
+All answers come from one census, made from the settings and ``state_dir/accounts.json``. ``reload`` makes the next
+one and puts it in the old one's place in one assignment, so that no question ever sees half of a change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zope.interface import implementer
+
+from twisted_mail_node.directory.accounts import FILE_NAME, AccountFile
+from twisted_mail_node.directory.census import Census
+from twisted_mail_node.directory.resolution import Resolution
+from twisted_mail_node.interfaces import IDirectory
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.settings import Account, Settings
+
+
+@implementer(IDirectory)
+class Directory:
+    """Who lives here."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads the account file: blocks on the disk.
+
+        :raises ValueError: the account file is damaged, or the settings contradict themselves.
+        """
+        self._census = self._taken(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Let these settings and the account file as it is now be in force. Blocks on the disk.
+
+        :raises ValueError: as above; everything stays as it was.
+        """
+        self._census = self._taken(settings)
+
+    @staticmethod
+    def _taken(settings: Settings) -> Census:
+        return Census(settings, AccountFile(settings.state_dir / FILE_NAME).list())
+
+    async def resolve(self, address: Address) -> Resolution:
+        """What the address means here. Never raises; takes about a microsecond when asked again."""
+        census = self._census
+        known = census.answers.get(address)
+        return known if known is not None else census.resolve(address)
+
+    def is_local(self, domain: str) -> bool:
+        """True for a domain of ours, in any spelling, and for the empty one of the bare ``<postmaster>``."""
+        return self._census.domains.find(domain) is not None
+
+    def mailbox_exists(self, address: Address) -> bool:
+        """True when mail may be put into the mailbox of this address."""
+        return self._census.mailbox_exists(address)
+
+    def maildir_path(self, address: Address) -> Path:
+        """The Maildir of an address that ``resolve`` gave. No address leads out of its domain's directory.
+
+        :raises ValueError: the domain is not local.
+        """
+        return self._census.domains.maildir_path(address)
+
+    def quota(self, address: Address) -> int | None:
+        """How many octets the mailbox may hold: what the account says, else its domain; ``None`` is no limit."""
+        account = self._census.account(address)
+        if account is not None and account.quota is not None:
+            return account.quota
+        domain = self._census.domains.find(address.domain)
+        return domain.settings.quota if domain else None
+
+    def account(self, address: Address) -> Account | None:
+        """The account of an address, any case, no subaddress; ``None`` when there is none."""
+        return self._census.account(address)
+
+    def accounts(self) -> tuple[Account, ...]:
+        """All accounts: those of the settings, then those of the account file."""
+        return self._census.accounts
+
+    def problems(self) -> list[str]:
+        """Sentences about aliases and catch-alls that lead to nobody: nothing that stops the node."""
+        return list(self._census.problems())

@@ -1,0 +1,215 @@
+"""A mail transaction (RFC 5321 section 3.3), told as a story: MAIL, RCPT …, the content, and the promise.
+
+Each step gives the reply; sending it is the connection's part.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted_mail_node.events import MailAccepted, MailDiscarded, MailRefused, RecipientRefused
+from twisted_mail_node.inbound.content import ContentReader, spool_refusal
+from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.header import has
+from twisted_mail_node.message.trace import date_field, message_id, received
+from twisted_mail_node.policy.verdict import Asked, Discard, Hold, Refuse, Verdict
+from twisted_mail_node.reasons import Reason
+from twisted_mail_node.smtp.extensions import MailParameters
+from twisted_mail_node.smtp.reply import Reply
+from twisted_mail_node.smtp.server import MailFrom, RcptTo
+from twisted_mail_node.spool.mail import SpoolError
+
+if TYPE_CHECKING:
+    from twisted_mail_node.inbound.factory import ESMTPFactory
+    from twisted_mail_node.message.address import Address
+
+MAIL_OK = Reply.make(250, "2.1.0", "Sender OK", Reason.ACCEPTED)
+RCPT_OK = Reply.make(250, "2.1.5", "Recipient OK", Reason.ACCEPTED)
+TOO_MANY_RECIPIENTS = Reply.make(
+    452, "4.5.3", "Too many recipients for one mail; send the rest in another", Reason.TOO_MANY_RECIPIENTS
+)
+SIZE_REFUSED = Reply.make(552, "5.3.4", "The message is larger than this server takes", Reason.MESSAGE_TOO_LARGE)
+DISCARDED = Reply.make(250, "2.0.0", "OK", Reason.DISCARDED)
+DIRECTORY_FAILED = Reply.make(
+    451, "4.3.0", "The address cannot be looked up now; try again later", Reason.INTERNAL
+)
+
+
+class Transaction:
+    """One mail transaction of one session.
+
+    :ivar asked: what the policies are shown; belongs to this transaction from MAIL on.
+    """
+
+    __slots__ = ("_discard", "_factory", "_hold", "_parameters", "_seen", "asked", "reader")
+
+    def __init__(self, factory: ESMTPFactory, asked: Asked) -> None:
+        self._factory = factory
+        self._parameters = MailParameters()
+        self._seen: set[Address] = set()
+        self._hold = ""
+        self._discard: Discard | None = None
+        self.asked = asked
+        self.reader: ContentReader | None = None
+
+    async def mail(self, command: MailFrom) -> Reply:
+        """MAIL (RFC 5321 section 4.1.1.2)."""
+        factory, asked = self._factory, self.asked
+        self._parameters = command.parameters
+        if command.parameters.size > factory.limits.message_size:
+            return SIZE_REFUSED
+        asked.reverse_path = command.reverse_path
+        verdict = await factory.relaying.mail(asked) or await factory.chain.ask("mail", asked)
+        return self._noted(verdict) or MAIL_OK
+
+    async def rcpt(self, command: RcptTo) -> Reply:
+        """RCPT (RFC 5321 section 4.1.1.3)."""
+        factory, asked = self._factory, self.asked
+        reply = await self._recipient(command)
+        if reply.code >= 400 and reply.reason is not None:
+            factory.publish(
+                RecipientRefused(
+                    asked.session, asked.client, path_text(asked.reverse_path), str(command.forward_path),
+                    reply.reason, str(reply),
+                )
+            )  # fmt: skip
+        return reply
+
+    async def _recipient(self, command: RcptTo) -> Reply:
+        factory, asked = self._factory, self.asked
+        if len(asked.recipients) >= factory.limits.recipients:
+            return TOO_MANY_RECIPIENTS
+        forward_path = command.forward_path
+        try:
+            resolution = await factory.directory.resolve(forward_path)
+        except Exception:
+            factory.log.failure("the directory failed for {address}", address=str(forward_path))
+            return DIRECTORY_FAILED
+        asked.forward_path, asked.resolution = forward_path, resolution
+        for policy in factory.gate:
+            verdict = await policy.rcpt(asked)
+            if verdict is not None:
+                break
+        else:
+            verdict = await factory.chain.ask("rcpt", asked)
+        refusal = self._noted(verdict)
+        if refusal is not None:
+            return refusal
+        for target in resolution.targets:
+            if target not in self._seen:
+                self._seen.add(target)
+                asked.recipients.append(Recipient(target, forward_path, *command.parameters))
+        return RCPT_OK
+
+    def begin(self) -> ContentReader:
+        """The content is about to come."""
+        self.reader = ContentReader(self._factory.queue.begin(), self._factory.limits)
+        return self.reader
+
+    async def finish(self, reader: ContentReader, bare: bool) -> Reply:
+        """The content is complete: decide, and keep it. **A 250 from here is the durable promise.**"""
+        factory, asked = self._factory, self.asked
+        binary = self._parameters.body == "BINARYMIME"
+        asked.header = reader.finish(bare and not binary)
+        asked.size = reader.size
+        if reader.refusal is None and factory.chain.cares("content"):
+            refusal = self._noted(await factory.chain.ask("content", asked))
+            if refusal is not None:
+                reader.refuse(refusal)
+        if reader.refusal is not None:
+            return self._refused(reader.refusal)
+        if self._discard is not None:
+            reader.incoming.abort()
+            return self._discarded(self._discard)
+        if self._hold:
+            reader.incoming.hold(self._hold)
+        try:
+            return await self._keep(reader)
+        except SpoolError as error:
+            return self._refused(spool_refusal(error))
+
+    async def _keep(self, reader: ContentReader) -> Reply:
+        factory, asked, parameters = self._factory, self.asked, self._parameters
+        recipients = tuple(asked.recipients)
+        queue_id = reader.incoming.queue_id
+        protocol = ("UTF8SMTP" if parameters.smtputf8 else "ESMTP") if asked.extended else "SMTP"
+        envelope = Envelope(
+            asked.reverse_path, recipients, parameters.body, parameters.smtputf8, parameters.ret, parameters.envid,
+            asked.client, asked.helo, protocol, asked.session, asked.listener,
+        )  # fmt: skip
+        header = received(
+            hostname=factory.hostname,
+            helo=asked.helo,
+            client=asked.client,
+            protocol=protocol,
+            queue_id=queue_id,
+            recipient=recipients[0].original if len(recipients) == 1 else None,
+            when=factory.now(),
+        )
+        if asked.listener == "submission":
+            header += self._missing_fields(queue_id)
+        if not asked.header:
+            # The content begins with its body; without this line it would go on in our Received field (attack T07).
+            header += b"\r\n"
+        await reader.incoming.commit(envelope, header)
+        # At this instant the mail is accepted.
+        factory.publish(
+            MailAccepted(
+                asked.session, queue_id, asked.client, asked.helo, protocol, path_text(asked.reverse_path),
+                tuple([str(recipient.address) for recipient in recipients]), reader.size, Reason.ACCEPTED,
+            )
+        )  # fmt: skip
+        return Reply(250, "2.0.0", ("Queued as " + queue_id,), Reason.ACCEPTED)
+
+    def _missing_fields(self, queue_id: str) -> bytes:
+        """Date and Message-ID, on submission only (RFC 6409 section 8)."""
+        factory, header = self._factory, self.asked.header
+        added = b""
+        if not has(header, b"Date"):
+            added += date_field(factory.now())
+        if not has(header, b"Message-ID"):
+            added += message_id(factory.hostname, queue_id)
+        return added
+
+    def abandon(self) -> None:
+        """The transaction ended without a promise (RSET, a lost connection …)."""
+        if self.reader is not None:
+            self.reader.incoming.abort()
+
+    def _noted(self, verdict: Verdict | None) -> Reply | None:
+        """Remember Discard and Hold for the end; give the reply of a refusal."""
+        if isinstance(verdict, Refuse):
+            reply = verdict.reply
+            return reply if reply.reason is not None else reply._replace(reason=verdict.reason)
+        if isinstance(verdict, Discard):
+            self._discard = verdict
+        elif isinstance(verdict, Hold):
+            self._hold = verdict.evidence or str(verdict.reason)
+        return None
+
+    def _refused(self, reply: Reply) -> Reply:
+        asked = self.asked
+        self._factory.publish(
+            MailRefused(
+                asked.session, asked.client, path_text(asked.reverse_path),
+                tuple([str(recipient.address) for recipient in asked.recipients]), asked.size,
+                reply.reason or Reason.POLICY, str(reply),
+            )
+        )  # fmt: skip
+        return reply
+
+    def _discarded(self, verdict: Discard) -> Reply:
+        asked = self.asked
+        self._factory.publish(
+            MailDiscarded(
+                asked.session, asked.client, path_text(asked.reverse_path),
+                tuple([str(recipient.address) for recipient in asked.recipients]), asked.size,
+                verdict.reason, verdict.evidence,
+            )
+        )  # fmt: skip
+        return DISCARDED
+
+
+def path_text(path: Address | None) -> str:
+    """A reverse-path for logs; the null one is ``<>``."""
+    return "<>" if path is None else str(path)

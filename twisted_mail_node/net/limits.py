@@ -1,0 +1,67 @@
+"""How many connections we bear: in all, for each client address, and for each IPv6 /64, which is one customer."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from twisted_mail_node.reasons import Reason
+
+
+class Admission:
+    """Counts connections.
+
+    :param total: connections in all.
+    :param per_address: connections of one IPv4 address or one IPv6 /64.
+    """
+
+    def __init__(self, total: int, per_address: int) -> None:
+        self.total = total
+        self.per_address = per_address
+        self.connections = 0
+        self._of: dict[str, int] = {}
+
+    def enter(self, client: str) -> Reason | None:
+        """Count a connection; gives why it is one too many, and then does not count it."""
+        if self.connections >= self.total:
+            return Reason.TOO_MANY_CONNECTIONS
+        key = network_of(client)
+        count = self._of.get(key, 0)
+        if count >= self.per_address:
+            return Reason.TOO_MANY_FROM_ADDRESS
+        self._of[key] = count + 1
+        self.connections += 1
+        return None
+
+    def leave(self, client: str) -> None:
+        """A connection that was counted has ended."""
+        key = network_of(client)
+        self.connections -= 1
+        count = self._of[key] - 1
+        if count:
+            self._of[key] = count
+        else:
+            del self._of[key]
+
+
+def network_of(client: str) -> str:
+    """The address itself for IPv4, its /64 for IPv6."""
+    if ":" not in client:
+        return client
+    try:
+        address = IPv6Address(client.partition("%")[0])
+    except ValueError:
+        return client
+    return str(IPv6Address(int(address) >> 64 << 64))
+
+
+@lru_cache(maxsize=4096)
+def is_in(client: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
+    """True when the client's address lies in one of the networks; an IPv4-mapped IPv6 address counts as IPv4."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(client.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address.version == network.version and address in network for network in networks)

@@ -1,0 +1,107 @@
+"""A delivery request on its way through a pool: who is still to be sent, and what became of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.defer import Deferred
+
+from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.request import DeliveryRequest
+from twisted_mail_node.reasons import Reason
+from twisted_mail_node.smtp.reply import Reply
+
+#: Characters of a remote reply that are kept with a recipient: it goes into the spool, the log and a DSN.
+WORDS_MAX = 2000
+
+
+class Broken(Exception):
+    """A connection is over before its time.
+
+    :ivar reply: what the host said last, when that is why (421, a greeting of 4yz or 5yz).
+    """
+
+    def __init__(self, reason: Reason, status: str, words: str, reply: Reply | None = None) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.status = status
+        self.words = words
+        self.reply = reply
+
+    def delivery_status(self, host: str, address: str) -> DeliveryStatus:
+        """The delay that this means for a mail which has not been handed over."""
+        if self.reply is not None:
+            words = str(self.reply)[:WORDS_MAX]
+            return DeliveryStatus(Action.DELAYED, self.status, self.reason, words, host, address, True)
+        return DeliveryStatus(Action.DELAYED, self.status, self.reason, self.words, host, address)
+
+
+def reply_status(reply: Reply, host: str, address: str, dsn: bool = False) -> DeliveryStatus:
+    """What a host's reply to RCPT, MAIL or the end of the content means for a recipient (RFC 5321 section 4.2.1).
+
+    A reply without an enhanced status code gets that of its class (RFC 3463 section 2).
+
+    :param dsn: the host offers DSN.
+    """
+    kind = reply.code // 100
+    if kind == 2:
+        action, reason = Action.RELAYED, Reason.RELAYED
+    elif kind == 5:
+        action, reason = Action.FAILED, Reason.REMOTE_REFUSED
+    else:
+        action, reason, kind = Action.DELAYED, Reason.REMOTE_DELAYED, 4
+    words = str(reply)[:WORDS_MAX]
+    return DeliveryStatus(
+        action, reply.enhanced or f"{kind}.0.0", reason, words, host, address, True, dsn and kind == 2
+    )
+
+
+class Job:
+    """One request and the state of its recipients, who are known by their number in it.
+
+    :ivar todo: recipients without a status that no connection has in hand.
+    :ivar expires: when the attempt must have ended (the clock's seconds).
+    :ivar queued: since when it waits for a connection.
+    :ivar avoid: addresses of hosts that broke off with this job in hand.
+    :ivar failure: how the last of them did.
+    :ivar done: fires once, with a status for every recipient.
+    """
+
+    __slots__ = ("_missing", "_statuses", "avoid", "done", "expires", "failure", "queued", "request", "todo", "tries")
+
+    def __init__(self, request: DeliveryRequest, now: float) -> None:
+        count = len(request.recipients)
+        self.request = request
+        self.todo = list(range(count))
+        self.expires = now + request.deadline
+        self.queued = now
+        self.tries = 0
+        self.avoid: tuple[str, ...] = ()
+        self.failure: DeliveryStatus | None = None
+        self.done: Deferred[Sequence[DeliveryStatus]] = Deferred()
+        self._statuses: list[DeliveryStatus | None] = [None] * count
+        self._missing = count
+
+    def settle(self, numbers: Iterable[int], status: DeliveryStatus) -> None:
+        """Note what became of recipients; a second status of the same recipient changes nothing."""
+        statuses = self._statuses
+        for number in numbers:
+            if statuses[number] is None:
+                statuses[number] = status
+                self._missing -= 1
+        if not self._missing and not self.done.called:
+            self.done.callback([known for known in statuses if known is not None])
+
+    def settle_todo(self, status: DeliveryStatus) -> None:
+        """The same for all who are still to be sent."""
+        todo, self.todo = self.todo, []
+        self.settle(todo, status)
+
+    def is_open(self, number: int) -> bool:
+        """The recipient has no status yet."""
+        return self._statuses[number] is None
+
+    @property
+    def is_over(self) -> bool:
+        """Nobody waits for it any more: all is said, or the attempt was cancelled."""
+        return bool(self.done.called)

@@ -1,0 +1,244 @@
+"""One mail transaction on a connection, as a plan: what the host must offer, what is written, what its replies mean.
+
+Pure: ``outbound.connection`` does the writing and waiting. A request with more recipients than a host takes at once
+becomes several transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+
+from twisted_mail_node.message.envelope import Body
+from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.outbound.job import Job, reply_status
+from twisted_mail_node.queue.request import DeliveryRequest
+from twisted_mail_node.reasons import Reason
+from twisted_mail_node.smtp import client
+from twisted_mail_node.smtp.client import Offered
+from twisted_mail_node.smtp.reply import Reply
+from twisted_mail_node.smtp.stuffing import BareNewlineError, Stuffer, refuse_bare_newlines, stuffed
+
+#: Recipients in one transaction: what RFC 5321 section 4.5.3.1.8 obliges every server to take.
+RECIPIENTS_MAX = 100
+#: Octets sent with BDAT before the host has said yes to any recipient: about what a round trip costs anyway.
+AT_ONCE_MAX = 65536
+#: Octets that are given to the transport in one piece. What is larger is read and written block by block.
+WHOLE_MAX = 524288
+
+
+class Way(Enum):
+    """How the content goes over."""
+
+    AT_ONCE = auto()  #: BDAT in the same group as MAIL and RCPT: one round trip
+    CHUNK = auto()  #: BDAT after the replies to RCPT
+    DATA = auto()
+
+
+class ObstacleError(Exception):
+    """The mail cannot go to this host at all."""
+
+    def __init__(self, status: str, reason: Reason, words: str, action: Action = Action.FAILED) -> None:
+        super().__init__(words)
+        self.status = DeliveryStatus(action, status, reason, words)
+
+
+def _declared(request: DeliveryRequest, offered: Offered) -> tuple[Body | None, bool]:
+    """BODY and SMTPUTF8 for MAIL. :raises ObstacleError: the host does not offer what the mail needs."""
+    envelope = request.envelope
+    reverse_path = envelope.reverse_path
+    smtputf8 = (
+        envelope.smtputf8
+        or not (reverse_path is None or reverse_path.is_ascii)
+        or not all(recipient.address.is_ascii for recipient in request.recipients)
+    )
+    if smtputf8 and not offered.smtputf8:
+        raise ObstacleError("5.6.7", Reason.SMTPUTF8, "the mail needs SMTPUTF8, which the host does not offer")
+    if envelope.body == "BINARYMIME":
+        if not offered.binary:
+            raise ObstacleError("5.6.3", Reason.EIGHT_BIT, "the mail needs BINARYMIME, which the host does not offer")
+        return "BINARYMIME", smtputf8
+    if request.content.eight_bit or not request.header.isascii():
+        if not offered.eight_bit:
+            raise ObstacleError("5.6.3", Reason.EIGHT_BIT, "the mail needs 8BITMIME, which the host does not offer")
+        return "8BITMIME", smtputf8
+    return None, smtputf8
+
+
+class Transaction:
+    """A job's recipients, or some of them, on one connection.
+
+    :ivar numbers: the recipients, in the order of their RCPT commands.
+    :ivar commands: MAIL, and one RCPT for each of them.
+    :ivar size: octets of header and content.
+    :ivar accepted: recipients the host said yes to.
+    :ivar later: recipients the host wants in a further transaction.
+    :ivar opened: the commands are written.
+    :ivar reset: an RSET stands before them.
+    :ivar content: the content has begun to go over, not counting ``Way.AT_ONCE``: the next reply is about it.
+    :ivar sent: the end of the content is written: from here on the host may have the mail.
+    """
+
+    __slots__ = (
+        "_address", "_dsn", "_host", "_mail_refused", "_whole", "accepted", "body", "commands", "content", "job",
+        "later", "numbers", "opened", "reset", "sent", "size", "way",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, offered: Offered, most: int, host: str, address: str) -> None:
+        """Takes its recipients out of ``job.todo``. :raises ObstacleError: the mail cannot go to this host."""
+        request = job.request
+        envelope, content = request.envelope, request.content
+        self.job = job
+        self.size = size = len(request.header) + content.size
+        if offered.size and size > offered.size:
+            words = f"the mail has {size} octets, the host takes {offered.size}"
+            raise ObstacleError("5.3.4", Reason.TOO_LARGE_FOR_HOST, words)
+        self.body, smtputf8 = _declared(request, offered)
+        octets = content.octets
+        self._whole = None if octets is None or size > WHOLE_MAX else request.header + octets
+        if size == 0:
+            self._whole = b""
+        if self._whole is not None and self.body != "BINARYMIME":
+            try:
+                refuse_bare_newlines(self._whole)
+            except BareNewlineError as error:
+                raise ObstacleError("5.6.3", Reason.BARE_NEWLINE, str(error)) from None
+        self._dsn = dsn = offered.dsn
+        try:
+            mail = client.mail(
+                envelope.reverse_path,
+                size=size if offered.size is not None else None,
+                body=self.body,
+                smtputf8=smtputf8,
+                ret=envelope.ret if dsn else None,
+                envid=envelope.envid if dsn else "",
+            )
+        except ValueError as error:
+            raise ObstacleError("5.1.7", Reason.SYNTAX, f"MAIL cannot be written: {error}") from None
+        self.commands = [mail]
+        self.numbers: list[int] = []
+        self._recipients(job, most, dsn, smtputf8)
+        if not offered.chunking:
+            self.way = Way.DATA
+        elif offered.pipelining and self._whole is not None and size <= AT_ONCE_MAX:
+            self.way = Way.AT_ONCE
+        else:
+            self.way = Way.CHUNK
+        self.accepted: list[int] = []
+        self.later: list[int] = []
+        self.opened = self.reset = self.content = self.sent = self._mail_refused = False
+        self._host, self._address = host, address
+
+    def _recipients(self, job: Job, most: int, dsn: bool, smtputf8: bool) -> None:
+        todo, job.todo = job.todo[:most], job.todo[most:]
+        for number in todo:
+            try:
+                command = client.rcpt(job.request.recipients[number], dsn=dsn, smtputf8=smtputf8)
+            except ValueError as error:
+                words = f"RCPT cannot be written: {error}"
+                job.settle((number,), DeliveryStatus(Action.FAILED, "5.1.3", Reason.SYNTAX, words))
+            else:
+                self.commands.append(command)
+                self.numbers.append(number)
+
+    # what is written
+
+    def opening(self) -> bytes:
+        """All that can be written before the first reply (RFC 2920): the commands, and DATA or BDAT."""
+        if self.way is Way.DATA:
+            return b"".join((*self.commands, client.DATA))
+        if self.way is Way.AT_ONCE and self._whole is not None:
+            return b"".join((*self.commands, client.bdat(self.size), self._whole))
+        return b"".join(self.commands)
+
+    @property
+    def whole(self) -> bytes | None:
+        """The content with its BDAT or its end of DATA in one piece, ``None`` when it comes in ``pieces``."""
+        if self._whole is None:
+            return None
+        return stuffed(self._whole) if self.way is Way.DATA else client.bdat(self.size) + self._whole
+
+    def pieces(self) -> Iterator[tuple[bytes, bool]]:
+        """The same in pieces, the last one marked; reads the disk: iterate it in a thread.
+
+        :raises BareNewlineError: the content is not fit for DATA; the end must not be sent.
+        :raises OSError: the content cannot be read, or is not as long as it was.
+        """
+        request = self.job.request
+        left = self.size
+        stuffer = None if self.body == "BINARYMIME" else Stuffer(dots=self.way is Way.DATA)
+        for block in _blocks(request):
+            left -= len(block)
+            if left < 0:
+                break
+            piece = block if stuffer is None else stuffer.feed(block)
+            if left == 0 and stuffer is not None:
+                piece += stuffer.finish()
+            yield piece, left == 0
+        if left:
+            raise OSError(f"the content has {self.size - left} octets instead of {self.size}")
+
+    # what the replies mean
+
+    def mail_answered(self, reply: Reply) -> None:
+        """The reply to MAIL; a refusal is one of every recipient."""
+        if not reply.is_positive:
+            self._mail_refused = True
+            self.job.settle(self.numbers, reply_status(reply, self._host, self._address))
+
+    def rcpt_answered(self, number: int, reply: Reply) -> None:
+        """The reply to a RCPT. 'Too many' after a yes means: in the next transaction (RFC 5321 section 4.5.3.1.10)."""
+        if self._mail_refused:
+            return
+        if reply.is_positive:
+            self.accepted.append(number)
+        elif self.accepted and _too_many(reply):
+            self.later.append(number)
+        else:
+            self.job.settle((number,), reply_status(reply, self._host, self._address))
+
+    def finish(self, reply: Reply) -> None:
+        """The reply to DATA (a refusal), or to the end of the content: decides about all who were accepted."""
+        self.job.settle(self.accepted, reply_status(reply, self._host, self._address, self._dsn))
+
+    def settle(self, status: DeliveryStatus) -> None:
+        """Nothing more comes from the host: ``status`` is that of everyone without one, except those for later."""
+        later = self.later
+        numbers = [number for number in self.numbers if number not in later] if later else self.numbers
+        self.job.settle(numbers, status)
+
+    def give_back(self) -> None:
+        """Nothing was handed over: everyone without a status is to be sent again."""
+        job = self.job
+        job.todo[:0] = [number for number in self.numbers if job.is_open(number) and number not in job.todo]
+
+    @property
+    def mail_refused(self) -> bool:
+        """MAIL was refused: the host has no transaction to reset."""
+        return self._mail_refused
+
+
+def _blocks(request: DeliveryRequest) -> Iterator[bytes]:
+    if request.header:
+        yield request.header
+    yield from request.content.blocks()
+
+
+def _too_many(reply: Reply) -> bool:
+    """452 is also 'no space left' (4.3.1), 552 'mailbox full' (5.2.2): an enhanced status code tells."""
+    return reply.code in (452, 552) and reply.enhanced in ("", "4.5.3", "5.5.3")
+
+
+def plan(job: Job, offered: Offered, most: int, host: str, address: str) -> Transaction | None:
+    """The next transaction of ``job``; ``None`` when no recipient is left that can go to this host.
+
+    :param most: recipients in one transaction.
+    """
+    try:
+        while job.todo:
+            transaction = Transaction(job, offered, most, host, address)
+            if transaction.numbers:
+                return transaction
+    except ObstacleError as obstacle:
+        job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address))
+    return None

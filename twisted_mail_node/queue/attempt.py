@@ -1,0 +1,292 @@
+"""One attempt to deliver a mail, told from the routes of its recipients to the record of what became of them.
+
+    route each recipient            -> groups with the same agent and next hop, carried side by side
+    a place in the window           -> (remote only) or: put off without an attempt
+    agent.deliver(request)          -> one delivery status for each recipient
+    settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
+    spool.record                    -> the next group commit
+
+At any instant the spool knows each recipient as active (we are at it; a crash lets it be due again), as delayed, or
+as finished; what an agent delivered and we had not yet recorded is delivered once more after a crash, never less.
+A DSN is committed before the recipient is finished. When that fails, the recipient is recorded as delayed with its
+final status in ``last``: at its due time only the report is repeated, not the delivery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from twisted_mail_node.events import MailFinished, Publish
+from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.destinations import Destinations, Refusal
+from twisted_mail_node.queue.outcome import Outcome, Outcomes
+from twisted_mail_node.queue.request import DeliveryRequest
+from twisted_mail_node.queue.retry import jittered
+from twisted_mail_node.reasons import Reason
+from twisted_mail_node.routing import Route
+from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
+from twisted_mail_node.waiting import within
+
+Notify = Callable[[Mail, Sequence[tuple[Entry, DeliveryStatus]]], Awaitable[None]]
+
+#: Seconds beyond an attempt's deadline after which we stop waiting for an agent that does not keep to it.
+ATTEMPT_GRACE = 60.0
+#: Seconds for a route: a look-up in memory, or in whatever a router of someone else's asks.
+ROUTE_TIME = 60.0
+#: Seconds for a DSN to be made and committed.
+NOTIFY_TIME = 300.0
+#: Seconds until a report that failed is tried again.
+NOTIFY_AGAIN = 300.0
+#: Seconds until the spool is asked again to do what it could not.
+SPOOL_AGAIN = 10.0
+#: Agents that need no place in a window: they do not leave this machine.
+WITHOUT_WINDOW = frozenset({"maildir"})
+
+_ACTION_DELAYED = Action.DELAYED
+BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "something broke here; we try again")
+ROUTER_BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "no route could be found out; we try again")
+
+_log = Logger()
+
+#: How a group of recipients goes on: by a route; with a status that is known already; ``None``: only to be reported.
+_Way = Route | DeliveryStatus | None
+
+
+class Attempts:
+    """Makes attempts.
+
+    :param attempt_time: seconds an attempt may last; the agent's own steps have shorter deadlines.
+    :param gone: tells whether an operator removed the mail since the attempt began.
+    :param alone: tells whether the attempt that asks is the only one for its mail now.
+    :param due_at: is told when something was recorded that is due at that time.
+    :param random: a random number from 0 to 1, anew at each call.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: ISpool,
+        router: IRouter,
+        agents: Mapping[str, IDeliveryAgent],
+        notify: Notify,
+        destinations: Destinations,
+        clock: IReactorTime,
+        publish: Publish,
+        outcomes: Outcomes,
+        attempt_time: float,
+        gone: Callable[[str], bool],
+        alone: Callable[[str], bool],
+        due_at: Callable[[float], None],
+        random: Callable[[], float],
+    ) -> None:
+        self._spool = spool
+        self._router = router
+        self._agents = agents
+        self._notify = notify
+        self._destinations = destinations
+        self._clock = clock
+        self._publish = publish
+        self._outcomes = outcomes
+        self._deadline = attempt_time
+        self._gone = gone
+        self._alone = alone
+        self._due_at = due_at
+        self._random = random
+        self._naps: set[Deferred[None]] = set()
+        self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
+        self._stopped = False
+
+    async def carry(self, mail: Mail) -> None:
+        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
+        groups: dict[_Way, list[Entry]] = {}
+        for entry in mail.entries:
+            way = await self._way(entry)
+            if way in groups:
+                groups[way].append(entry)
+            else:
+                groups[way] = [entry]
+        if len(groups) == 1:
+            finished = await self._carry_group(mail, way, groups[way])
+        else:
+            several = [Deferred.fromCoroutine(self._carry_group(mail, way, group)) for way, group in groups.items()]
+            finished = sum(await gatherResults(several))
+        await self._finish(mail, finished)
+
+    async def put_back(self, mail: Mail) -> None:
+        """Nobody has room for it now: let it be due at once, in the order of its coming."""
+        due = mail.received
+        changes = [
+            Change(mail.queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, entry.last)
+            for entry in mail.entries
+        ]
+        await self._record(changes)
+
+    def stop(self) -> None:
+        """Give up waiting for a spool that does not record."""
+        self._stopped = True
+        for nap in list(self._naps):
+            nap.callback(None)
+
+    async def _way(self, entry: Entry) -> _Way:
+        """How this recipient goes on."""
+        last = entry.last
+        if last is not None and last.action is not _ACTION_DELAYED:
+            return None
+        address = entry.recipient.address
+        try:
+            route = await within(self._clock, ROUTE_TIME, self._router.route(address))
+        except Exception:
+            _log.failure("no route for {address}", address=str(address))
+            return ROUTER_BROKEN
+        if route.agent == "none":
+            words = route.next_hop or f"no rule says where mail for {address.domain} goes"
+            return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
+        return route
+
+    async def _carry_group(self, mail: Mail, way: _Way, entries: list[Entry]) -> int:
+        """Carry recipients that go the same way; gives how many are finished and recorded so."""
+        try:
+            if way is None:
+                return await self._close(mail, self._outcomes.reported_later(entries))
+            if isinstance(way, DeliveryStatus):
+                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
+            if way.agent in WITHOUT_WINDOW:
+                statuses = await self._deliver(mail, way, entries)
+            else:
+                place = await self._destinations.enter(way.next_hop)
+                if isinstance(place, Refusal):
+                    if place.stopping:
+                        return 0
+                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                statuses = ()
+                try:
+                    statuses = await self._deliver(mail, way, entries)
+                finally:
+                    self._destinations.leave(place, statuses)
+            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
+        except Exception:
+            _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
+        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
+
+    async def _deliver(self, mail: Mail, route: Route, entries: list[Entry]) -> Sequence[DeliveryStatus]:
+        """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
+        if self._gone(mail.queue_id):
+            return ()
+        try:
+            agent = self._agents[route.agent]
+            request = DeliveryRequest(
+                mail.queue_id,
+                mail.envelope,
+                tuple([entry.recipient for entry in entries]),
+                mail.header,
+                mail.content,
+                route.next_hop,
+                self._deadline,
+            )
+            statuses = await within(self._clock, self._deadline + ATTEMPT_GRACE, agent.deliver(request))
+            if len(statuses) == len(entries) and all(map(_is_status, statuses)):
+                return statuses
+            raise TypeError(f"not a delivery status for each of {len(entries)} recipients: {statuses!r}")
+        except Exception:
+            _log.failure(
+                "agent {agent} broke with {queue_id} to {next_hop}",
+                agent=route.agent,
+                queue_id=mail.queue_id,
+                next_hop=route.next_hop,
+            )
+            return [BROKEN] * len(entries)
+
+    async def _close(self, mail: Mail, outcome: Outcome) -> int:
+        """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
+        finished = await self._record(outcome.changes)
+        if outcome.finals:
+            finished += await self._record(await self._report(mail, outcome.finals))
+        return finished
+
+    async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
+        """Have the sender told; the changes say finished, or that the report is to be tried again."""
+        queue_id = mail.queue_id
+        try:
+            if not self._gone(queue_id):
+                await within(self._clock, NOTIFY_TIME, self._notify(mail, finals))
+        except Exception:
+            _log.failure("nobody could be told what became of {queue_id}; tried again later", queue_id=queue_id)
+            due = self._clock.seconds() + jittered(NOTIFY_AGAIN, self._random())
+            return [
+                Change(queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, status)
+                for entry, status in finals
+            ]
+        return [
+            Change(queue_id, entry.number, State.FINISHED, 0.0, entry.attempts, entry.destination, status)
+            for entry, status in finals
+        ]
+
+    async def _record(self, changes: list[Change]) -> int:
+        """Have the spool write; again and again when it cannot, for nobody else will speak of these recipients.
+
+        The spool's answer has no deadline: where the disk hangs there is nothing else to be done. Gives how many are
+        finished; 0 when the node stops before it succeeded: they stay active, and are due at the next start.
+        """
+        while changes:
+            try:
+                await self._spool.record(changes)
+                break
+            except Exception:
+                _log.failure("what became of {queue_id} could not be recorded", queue_id=changes[0].queue_id)
+            if self._stopped:
+                return 0
+            await self._nap(SPOOL_AGAIN)
+        finished = 0
+        for change in changes:
+            if change.state is State.FINISHED:
+                finished += 1
+            else:
+                self._due_at(change.due)
+        return finished
+
+    async def _finish(self, mail: Mail, finished: int) -> None:
+        """Say so when the mail has left the spool: we finished all its recipients, or the spool has it no more.
+
+        Recipients that are due at different times may be in attempts at once; the attempt that ends last asks.
+        """
+        queue_id = mail.queue_id
+        if finished < len(mail.entries) and queue_id not in self._unsure:
+            return
+        if finished < len(mail.envelope.recipients):
+            if not self._alone(queue_id):
+                self._unsure.add(queue_id)
+                return
+            self._unsure.discard(queue_id)
+            if await self._is_kept(queue_id):
+                return
+        if not self._gone(queue_id):
+            self._publish(MailFinished(queue_id, self._clock.seconds() - mail.received))
+
+    async def _is_kept(self, queue_id: str) -> bool:
+        """Whether the spool still has the mail; asked until it answers, or the node stops."""
+        while True:
+            try:
+                return bool(await self._spool.find(Filter(queue_ids=(queue_id,), limit=1)))
+            except Exception:
+                _log.failure("the spool does not say whether {queue_id} is finished", queue_id=queue_id)
+            if self._stopped:
+                return True
+            await self._nap(SPOOL_AGAIN)
+
+    async def _nap(self, seconds: float) -> None:
+        nap: Deferred[None] = Deferred()
+        timer = self._clock.callLater(seconds, nap.callback, None)
+        self._naps.add(nap)
+        await nap
+        self._naps.discard(nap)
+        if timer.active():
+            timer.cancel()
+
+
+def _is_status(status: object) -> bool:
+    return isinstance(status, DeliveryStatus)

@@ -1,0 +1,345 @@
+"""The outgoing queue: the door through which every mail enters, and the one place that decides when it is tried.
+
+A mail that was just committed is tried from what is in memory, one reactor turn later (so that the client has its
+250 first); the spool is not read for it. What is in memory is bounded: beyond it a new mail is recorded as due at
+once, and comes back through the schedule, in the order of the due times. Nothing else is kept here but the
+destinations: a mail that waits for its next attempt lies in the spool alone.
+"""
+
+from __future__ import annotations
+
+import random as randomness
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_mail_node.events import MailChanged, MailHeld, Publish
+from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
+from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.queue.attempt import Attempts, Notify
+from twisted_mail_node.queue.destinations import Destinations
+from twisted_mail_node.queue.outcome import Outcomes
+from twisted_mail_node.queue.schedule import SLICE, Schedule
+from twisted_mail_node.reasons import Reason
+from twisted_mail_node.spool.mail import Filter, Mail
+from twisted_mail_node.waiting import Led
+
+if TYPE_CHECKING:
+    from twisted_mail_node.settings import QueueSettings
+
+#: Mails in work at once, waiting for a place included: about 40 MB of envelopes and coroutines.
+MAILS_AT_MOST = 10_000
+#: What a mail costs in memory beside its content, octets.
+MAIL_WEIGHT = 2048
+#: The part of both bounds that new mails may fill; the rest is kept for what the schedule brings, so that neither
+#: starves the other.
+FRESH_PART = 0.75
+#: New mails whose attempts begin in one reactor turn: some milliseconds.
+BEGUN_AT_ONCE = 200
+#: Seconds between two looks at who waits too long for a place.
+SWEEP_TIME = 60.0
+
+_log = Logger()
+
+
+@implementer(IIncoming)
+class Arriving:
+    """The spool's incoming mail; its ``commit`` ends with the queue knowing the mail."""
+
+    __slots__ = ("_incoming", "_queue", "_why", "abort", "write")
+
+    def __init__(self, queue: OutgoingQueue, incoming: IIncoming) -> None:
+        self._queue = queue
+        self._incoming = incoming
+        self._why = ""
+        self.write: Callable[[bytes], Coroutine[Any, Any, None]] = incoming.write
+        self.abort: Callable[[], None] = incoming.abort
+
+    @property
+    def queue_id(self) -> str:
+        """See IIncoming."""
+        return self._incoming.queue_id
+
+    @property
+    def size(self) -> int:
+        """See IIncoming."""
+        return self._incoming.size
+
+    def hold(self, why: str) -> None:
+        """See IIncoming."""
+        self._incoming.hold(why)
+        self._why = why or "held"
+
+    async def commit(self, envelope: Envelope, header: bytes) -> Mail:
+        """See IIncoming."""
+        mail = await self._incoming.commit(envelope, header)
+        if self._why:
+            self._queue.held(mail, self._why)
+        else:
+            self._queue.accept(mail)
+        return mail
+
+
+class _Work:
+    """A mail in memory from its acceptance (or its due time) to its last record."""
+
+    __slots__ = ("mail", "queue", "weight")
+
+    def __init__(self, queue: OutgoingQueue, mail: Mail) -> None:
+        self.queue = queue
+        self.mail = mail
+        octets = mail.content.octets
+        self.weight = MAIL_WEIGHT + (len(octets) if octets is not None else 0)
+
+    def ended(self, failure: BaseException | None) -> None:
+        """The attempt's story is over."""
+        self.queue.forget(self, failure)
+
+
+@implementer(IMailQueue)
+class OutgoingQueue:
+    """Takes mails in, tries them, and lets an operator see and change what waits.
+
+    :param agents: delivery agents by the name a route calls them (``maildir``, ``relay``).
+    :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
+    :param hostname: the node's name, shown by ``status``.
+    :param random: a random number from 0 to 1, anew at each call.
+    """
+
+    def __init__(
+        self,
+        *,
+        spool: ISpool,
+        router: IRouter,
+        agents: Mapping[str, IDeliveryAgent],
+        notify: Notify,
+        clock: IReactorTime,
+        publish: Publish,
+        settings: QueueSettings,
+        hostname: str,
+        random: Callable[[], float] = randomness.random,
+    ) -> None:
+        self.hostname = hostname
+        self._spool = spool
+        self._clock = clock
+        self._publish = publish
+        self._memory = settings.memory
+        self._fresh_memory = int(settings.memory * FRESH_PART)
+        self._schedule = Schedule(spool=spool, clock=clock, room=self._room, feed=self._feed)
+        self._destinations = Destinations(clock=clock, publish=publish, random=random)
+        outcomes = Outcomes(
+            clock=clock, publish=publish, retry=settings.retry, lifetime=settings.lifetime, random=random
+        )
+        self._attempts = Attempts(
+            spool=spool,
+            router=router,
+            agents=agents,
+            notify=notify,
+            destinations=self._destinations,
+            clock=clock,
+            publish=publish,
+            outcomes=outcomes,
+            attempt_time=settings.attempt_time,
+            gone=self._is_gone,
+            alone=self._is_alone,
+            due_at=self._schedule.due_at,
+            random=random,
+        )
+        self._fresh: deque[_Work] = deque()
+        self._beginning: IDelayedCall | None = None
+        self._sweeping: IDelayedCall | None = None
+        self._working: dict[str, int] = {}  #: queue id -> how many of its Mail values are in work
+        self._removed: set[str] = set()  #: of these, what an operator removed meanwhile
+        self._mails = 0
+        self._octets = 0
+        self._stopping = False
+        self._idle: Deferred[None] | None = None
+
+    # -- the life of the queue
+
+    def start(self) -> Deferred[None]:
+        """Begin with what the spool says is due. (What was active when the last process ended is due at once: the
+        spool sees to that when it is opened.)"""
+        self._schedule.start()
+        self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
+        return succeed(None)
+
+    def stop(self, seconds: float) -> Deferred[None]:
+        """Begin nothing more, and wait up to ``seconds`` for attempts under way. What is not finished then stays
+        active in the spool, and is due at the next start."""
+        self._stopping = True
+        self._schedule.stop()
+        for timer in (self._beginning, self._sweeping):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._beginning = self._sweeping = None
+        while self._fresh:
+            self.forget(self._fresh.popleft(), None)
+        self._destinations.stop()
+        return Deferred.fromCoroutine(self._end(seconds))
+
+    async def _end(self, seconds: float) -> None:
+        if self._mails:
+            idle: Deferred[None] = Deferred()
+            self._idle = idle
+            timer = self._clock.callLater(seconds, self._become_idle)
+            await idle
+            if timer.active():
+                timer.cancel()
+        self._attempts.stop()
+
+    def _become_idle(self) -> None:
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.callback(None)
+
+    def _sweep(self) -> None:
+        self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
+        self._destinations.sweep()
+
+    # -- mails come in
+
+    def begin(self) -> IIncoming:
+        """A new incoming mail."""
+        return Arriving(self, self._spool.begin())
+
+    def accept(self, mail: Mail) -> None:
+        """A mail was committed, with all its recipients active: try it, soon and from memory. Raises nothing."""
+        if self._stopping:
+            return  # active in the spool: due at the next start
+        if self._mails >= MAILS_AT_MOST * FRESH_PART or (self._octets >= self._fresh_memory and self._mails):
+            Led(self._attempts.put_back(mail), _log_failure).start()
+            return
+        self._fresh.append(self._remember(mail))
+        if self._beginning is None:
+            self._beginning = self._clock.callLater(0, self._begin_fresh)
+
+    def held(self, mail: Mail, words: str) -> None:
+        """A mail was committed as held."""
+        self._publish(MailHeld(mail.queue_id, Reason.HELD, words))
+
+    def _begin_fresh(self) -> None:
+        self._beginning = None
+        fresh = self._fresh
+        for _ in range(min(len(fresh), BEGUN_AT_ONCE)):
+            work = fresh.popleft()
+            Led(self._attempts.carry(work.mail), work.ended).start()
+        if fresh and self._beginning is None:
+            self._beginning = self._clock.callLater(0, self._begin_fresh)
+
+    def _feed(self, mail: Mail) -> None:
+        """The schedule brings a mail that is due."""
+        Led(self._attempts.carry(mail), self._remember(mail).ended).start()
+
+    def _remember(self, mail: Mail) -> _Work:
+        work = _Work(self, mail)
+        self._mails += 1
+        self._octets += work.weight
+        queue_id = mail.queue_id
+        self._working[queue_id] = self._working.get(queue_id, 0) + 1
+        return work
+
+    def forget(self, work: _Work, failure: BaseException | None) -> None:
+        """A mail leaves the memory. ``failure`` would be a defect of ours: its recipients stay active until the
+        next start."""
+        if failure is not None:
+            _log_failure(failure)
+        self._mails -= 1
+        self._octets -= work.weight
+        queue_id = work.mail.queue_id
+        left = self._working[queue_id] - 1
+        if left:
+            self._working[queue_id] = left
+        else:
+            del self._working[queue_id]
+            self._removed.discard(queue_id)
+        if self._schedule.full and (not self._mails or self._room() >= SLICE):
+            self._schedule.room_made()
+        if not self._mails:
+            self._become_idle()
+
+    def _room(self) -> int:
+        """How many due mails may be taken into memory now; one in any case when it is empty."""
+        if self._octets >= self._memory:
+            return 0 if self._mails else 1
+        return MAILS_AT_MOST - self._mails
+
+    def _is_gone(self, queue_id: str) -> bool:
+        return queue_id in self._removed
+
+    def _is_alone(self, queue_id: str) -> bool:
+        return self._working.get(queue_id) == 1
+
+    # -- what an operator does
+
+    def find(self, wanted: Filter) -> Deferred[list[Mail]]:
+        """Mails in the spool, oldest first, with all their recipients. :raises SpoolError: (as failure)"""
+        return self._spool.find(wanted)
+
+    def hold(self, queue_ids: Sequence[str], words: str = "an operator holds it") -> Deferred[list[str]]:
+        """Let the unfinished recipients wait, but for those in an attempt now; gives the queue ids found."""
+        return Deferred.fromCoroutine(self._hold(queue_ids, words))
+
+    def release(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
+        """Let held and delayed recipients be due now; gives the queue ids found."""
+        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RELEASED))
+
+    def retry(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
+        """Try again now, also where the destination is suspended; gives the queue ids found."""
+        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RETRIED))
+
+    def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
+        """Forget mails without a DSN; an attempt under way ends, but nothing comes of it. Gives the queue ids found."""
+        return Deferred.fromCoroutine(self._remove(queue_ids))
+
+    async def _hold(self, queue_ids: Sequence[str], words: str) -> list[str]:
+        found = await self._spool.hold(queue_ids)
+        for queue_id in found:
+            self._publish(MailHeld(queue_id, Reason.HELD, words))
+        return found
+
+    async def _make_due(self, queue_ids: Sequence[str], reason: Reason) -> list[str]:
+        now = self._clock.seconds()
+        if reason is Reason.RETRIED:
+            for mail in await self._spool.find(Filter(queue_ids=tuple(queue_ids), limit=len(queue_ids))):
+                for entry in mail.entries:
+                    self._destinations.probe(entry.destination)
+        found = await self._spool.release(queue_ids, now)
+        for queue_id in found:
+            self._publish(MailChanged(queue_id, reason))
+        self._schedule.due_at(now)
+        return found
+
+    async def _remove(self, queue_ids: Sequence[str]) -> list[str]:
+        found = await self._spool.remove(queue_ids)
+        for queue_id in found:
+            if queue_id in self._working:
+                self._removed.add(queue_id)
+            self._publish(MailChanged(queue_id, Reason.REMOVED))
+        return found
+
+    def status(self) -> dict[str, object]:
+        """What is in memory: mails and octets in work, the next reading of the spool, the destinations."""
+        return {
+            "hostname": self.hostname,
+            "mails": self._mails,
+            "octets": self._octets,
+            "not_begun": len(self._fresh),
+            "backlog_waits_for_room": self._schedule.full,
+            "next_reading": self._schedule.next_reading,
+            "destinations": self._destinations.status(),
+        }
+
+
+def _log_failure(failure: BaseException | None) -> None:
+    if failure is not None:
+        _log.failure(
+            "an attempt broke; its mail is due at the next start",
+            failure=Failure(failure),
+        )

@@ -1,0 +1,327 @@
+"""The composition root: settings in, one service out. This file alone knows every part of the node.
+
+Starting: the lock on the state directory, the event log, the spool (with its recovery), the directory, the agents,
+the queue, the control socket, and last the listeners. Stopping goes the other way: first no more mail comes in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mail_node.admin.control import ControlService
+from twisted_mail_node.delivery.maildir import MaildirStore
+from twisted_mail_node.delivery.quota import Quota
+from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.dns.resolver import StubResolver
+from twisted_mail_node.eventlog import EventLog, open_event_log
+from twisted_mail_node.events import (
+    NodeStarted,
+    NodeStopped,
+    Publisher,
+    SettingsLoaded,
+    SettingsRefused,
+    SpoolDamaged,
+)
+from twisted_mail_node.inbound.factory import ESMTPFactory
+from twisted_mail_node.interfaces import IMailObserver
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.net.limits import Admission
+from twisted_mail_node.net.own import own_addresses
+from twisted_mail_node.net.transport import connect, listen
+from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.policy.chain import Chain
+from twisted_mail_node.policy.plugins import policies
+from twisted_mail_node.policy.recipients import Recipients
+from twisted_mail_node.queue.queue import OutgoingQueue
+from twisted_mail_node.report.bounce import Notifier
+from twisted_mail_node.routing import Router
+from twisted_mail_node.settings import Settings, load
+from twisted_mail_node.spool.spool import Spool
+
+#: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
+STOP_INBOUND = 30.0
+#: Seconds that attempts under way have to finish after that; what they leave is tried at the next start.
+STOP_QUEUE = 15.0
+#: Settings that are read at the start only.
+AT_START = ("state_dir", "workers", "listeners", "resolver", "queue", "log")
+#: Objects made before the collector looks for cycles among the young. A mail makes hundreds and hardly a cycle.
+COLLECT_AFTER = 50_000
+
+_log = Logger()
+
+
+class _Node:
+    """What exists while the node runs."""
+
+    directory: Directory
+    router: Router
+    spool: Spool
+    queue: OutgoingQueue
+    maildir: MaildirStore
+    relay: RelayManager
+    quota: Quota
+    log: EventLog
+
+
+class MailNode(MultiService):
+    """A mail node as a Twisted service.
+
+    :param settings: what it is to be.
+    :param reactor: Twisted's reactor.
+    :param path: the settings file, read again by ``reload``; ``None`` when there is none.
+    :param observers: see every event, beside the event log.
+    """
+
+    def __init__(
+        self, settings: Settings, reactor: Any, path: Path | None = None, observers: tuple[IMailObserver, ...] = ()
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.settings = settings
+        self.publish = Publisher(observers)
+        self._reactor = reactor
+        self._path = path
+        self._policies = policies(settings.policies)
+        self._parts = _Node()
+        self._factories: list[ESMTPFactory] = []
+        self._ports: list[IListeningPort] = []
+        self._lock = -1
+        self._began = 0.0
+
+    @property
+    def queue(self) -> OutgoingQueue:
+        """The queue of the running node."""
+        return self._parts.queue
+
+    @property
+    def spool(self) -> Spool:
+        """The spool of the running node."""
+        return self._parts.spool
+
+    # ---- start -----------------------------------------------------------------------------------------------
+
+    def startService(self) -> Deferred[None]:
+        """Start every part; fires when the node listens.
+
+        :raises OSError: (as failure) the state directory, the log, a port … cannot be used.
+        :raises ValueError: (as failure) what the settings name does not exist, or the spool cannot be opened.
+        """
+        started = maybeDeferred(self._build)
+        started.addCallback(lambda _: self._listen())
+        started.addErrback(self._take_down)
+        return started
+
+    def _build(self) -> None:
+        settings, reactor, parts = self.settings, self._reactor, self._parts
+        self._began = reactor.seconds()
+        settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = _lock(settings.state_dir)
+        parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
+        self.publish.observers.append(parts.log)
+        parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        if parts.spool.store.damaged is not None:
+            self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
+        parts.directory = Directory(settings)
+        parts.router = Router(settings.routes, parts.directory)
+        parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
+        parts.maildir = MaildirStore(
+            path_of=self._maildir_of,
+            reactor=reactor,
+            clock=reactor,
+            hostname=settings.hostname,
+            sync=settings.delivery.sync,
+            delivered=parts.quota.delivered,
+        )
+        parts.relay = RelayManager(
+            hostname=settings.hostname,
+            resolver=StubResolver(
+                servers=settings.resolver.servers,
+                reactor=reactor,
+                timeout=settings.resolver.timeout,
+                attempts=settings.resolver.attempts,
+            ),
+            reactor=reactor,
+            publish=self.publish,
+            settings=settings.queue,
+            own_addresses=own_addresses(),
+            allow_loopback=settings.queue.loopback_exchangers,
+            connect=connect,
+        )
+        parts.queue = OutgoingQueue(
+            spool=parts.spool,
+            router=parts.router,
+            agents={"maildir": parts.maildir, "relay": parts.relay},
+            notify=lambda mail, finals: notifier(mail, finals),
+            clock=reactor,
+            publish=self.publish,
+            settings=settings.queue,
+            hostname=settings.hostname,
+        )
+        notifier = Notifier(
+            hostname=settings.hostname,
+            queue=parts.queue,
+            directory=parts.directory,
+            reactor=reactor,
+            clock=reactor,
+            publish=self.publish,
+        )
+        self.addService(ControlService(self, settings.state_dir / "control.sock", reactor))  # type: ignore[no-untyped-call]
+        super().startService()  # type: ignore[no-untyped-call]
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER, 20, 20)
+
+    def _listen(self) -> Deferred[None]:
+        settings, reactor = self.settings, self._reactor
+        admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
+        waiting = []
+        for listener in settings.listeners:
+            factory = ESMTPFactory(
+                queue=self._parts.queue,
+                clock=reactor,
+                publish=self.publish,
+                kind=listener.kind,
+                now=reactor.seconds,
+                admission=admission,
+                **self._inbound(settings),
+            )
+            self._factories.append(factory)
+            waiting.append(listen(reactor, listener.endpoint, factory).addCallback(self._ports.append))
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, _first_failure)
+
+    def _begin(self, _: object) -> None:
+        parts, settings = self._parts, self.settings
+        listeners = tuple(f"{listener.kind} {listener.endpoint}" for listener in settings.listeners)
+        self.publish(NodeStarted(settings.hostname, listeners, parts.spool.recovered))
+        for words in parts.directory.problems():
+            _log.warn("{words}", words=words)
+        parts.queue.start()
+
+    def _inbound(self, settings: Settings) -> dict[str, Any]:
+        """What the listeners take from the settings, now and at every reload."""
+        return {
+            "hostname": settings.hostname,
+            "directory": self._parts.directory,
+            "chain": Chain(self._policies, self._reactor, settings.limits.policy_time),
+            "limits": settings.limits,
+            "relay_from": settings.relay_from,
+            "gate": [Recipients(self._parts.quota.over, settings.delivery.quota_reply)],
+        }
+
+    def _maildir_of(self, address: Address) -> Path | None:
+        directory = self._parts.directory
+        return directory.maildir_path(address) if directory.mailbox_exists(address) else None
+
+    # ---- reload ----------------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the settings, the accounts and the aliases again (SIGHUP); open the event log anew.
+
+        :raises ValueError: they are wrong; the old ones stay in force.
+        """
+        parts, path = self._parts, self._path
+        parts.log.reopen()
+        try:
+            settings = load(path) if path is not None else self.settings
+            made = policies(settings.policies)
+            parts.directory.reload(settings)
+        except (ValueError, OSError) as error:
+            self.publish(SettingsRefused(str(path or ""), str(error)))
+            raise ValueError(str(error)) from error
+        changed = [key for key in AT_START if getattr(settings, key) != getattr(self.settings, key)]
+        if changed:
+            _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
+        kept = {key: getattr(self.settings, key) for key in AT_START}
+        self.settings = settings.model_copy(update=kept)
+        self._policies = made
+        parts.router.reload(settings.routes)
+        for factory in self._factories:
+            factory.configure(**self._inbound(settings))
+        self.publish(SettingsLoaded(str(path or "")))
+
+    # ---- stop ------------------------------------------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in order: no new connections; 421 to idle sessions; mail in transfer finishes; all is committed."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if not self.running:
+            return
+        began = self._reactor.seconds()
+        ports, self._ports = self._ports, []
+        await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
+        await self._parts.queue.stop(STOP_QUEUE)
+        await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
+        await maybeDeferred(super().stopService)
+        self.publish(NodeStopped(round(self._reactor.seconds() - began, 3)))
+        self._close()
+
+    def _close(self) -> None:
+        parts = self._parts
+        for name in ("maildir", "spool", "log"):
+            part = getattr(parts, name, None)
+            if part is not None:
+                part.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    async def _unwind(self) -> None:
+        for port in self._ports:
+            await maybeDeferred(port.stopListening)
+        self._ports.clear()
+        if self.running:
+            await maybeDeferred(super().stopService)
+        self._close()
+
+    def _take_down(self, failure: Any) -> Deferred[Any]:
+        """The start failed: give back what was taken, and tell why."""
+        return Deferred.fromCoroutine(self._unwind()).addBoth(lambda _: failure)
+
+    # ---- for operators ---------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What ``mailnode status`` shows."""
+        settings = self.settings
+        return {
+            "hostname": settings.hostname,
+            "state_dir": str(settings.state_dir),
+            "settings": str(self._path or ""),
+            "seconds": round(self._reactor.seconds() - self._began, 1),
+            "listeners": [
+                {"kind": factory.kind, "address": str(port.getHost()), "sessions": len(factory.connections)}
+                for factory, port in zip(self._factories, self._ports, strict=False)
+            ],
+            "queue": self._parts.queue.status(),
+            "relay": self._parts.relay.status(),
+        }
+
+
+def _first_failure(failure: Failure) -> Failure:
+    error: Any = failure.value
+    cause: Failure = error.subFailure
+    return cause
+
+
+def _lock(state_dir: Path) -> int:
+    """Hold the state directory: two nodes on one spool would deliver everything twice.
+
+    :raises OSError: another node has it.
+    """
+    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
+    return fd

@@ -1,0 +1,380 @@
+"""The settings: a TOML file becomes frozen values, or an error that names everything that is wrong with it at once.
+
+``load`` reads a file, ``parse`` a text; ``development`` is what runs without a file. Each field's sentence, kind and
+default stand here once; ``docs/settings.rst`` is generated from them (``python -m twisted_mail_node.settings_docs``).
+Sizes are octets, durations are seconds, domains are in their look-up spelling (``message.address.domain_key``).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+
+from twisted_mail_node import settings_routes as routes
+from twisted_mail_node import settings_spelling as spelling
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.settings_checks import Sections, cross_check
+from twisted_mail_node.settings_endpoint import ENDPOINT
+from twisted_mail_node.settings_endpoint import endpoint as read_endpoint
+from twisted_mail_node.settings_problems import Problem, SettingsError
+from twisted_mail_node.settings_reading import Allowed, problems_of, read_text, read_toml
+
+__all__ = [
+    "Account",
+    "Alias",
+    "DeliverySettings",
+    "Domain",
+    "Limits",
+    "Listener",
+    "LogSettings",
+    "PolicySettings",
+    "Problem",
+    "QueueSettings",
+    "ResolverSettings",
+    "RouteRule",
+    "Settings",
+    "SettingsError",
+    "development",
+    "load",
+    "parse",
+]
+
+_KIND = '"mx" or "submission"'
+_TLS = '"none"; "starttls" and "implicit" are not available in this version'
+_QUOTA_REPLY = "452 (the client tries again) or 552 (the mail is refused)"
+_SYNC = '"auto", "syncfs" or "fsync"'
+_LIST = "a list: "
+
+
+def _one_of(allowed: str, *choices: object) -> PlainValidator:
+    return PlainValidator(spelling.choice(allowed, *choices))
+
+
+def _optional(read: Any) -> PlainValidator:
+    return PlainValidator(lambda value: None if value is None else read(value))
+
+
+def _texts(values: tuple[object, ...]) -> str:
+    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+
+
+Count = Annotated[int, PlainValidator(spelling.count), Allowed(spelling.COUNT, str)]
+CountOrZero = Annotated[int, PlainValidator(spelling.count_or_zero), Allowed(spelling.COUNT_OR_ZERO, str)]
+Size = Annotated[int, PlainValidator(spelling.size), Allowed(spelling.SIZE, lambda n: f'"{spelling.spell_size(n)}"')]
+Quota = Annotated[int | None, _optional(spelling.size), Allowed(spelling.SIZE)]
+Seconds = Annotated[
+    float, PlainValidator(spelling.duration), Allowed(spelling.DURATION, lambda n: f'"{spelling.spell_duration(n)}"')
+]
+Retry = Annotated[
+    tuple[Annotated[float, PlainValidator(spelling.duration)], ...],
+    Allowed(
+        f"{_LIST}at least one, at most 1000 of: {spelling.DURATION}",
+        lambda times: _texts(tuple(spelling.spell_duration(time) for time in times)),
+    ),
+    Field(min_length=1, max_length=1000),
+]
+Networks = Annotated[
+    tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(spelling.network)], ...],
+    Allowed(_LIST + spelling.NETWORK, _texts),
+]
+Servers = Annotated[
+    tuple[Annotated[tuple[str, int], PlainValidator(spelling.server)], ...], Allowed(_LIST + spelling.SERVER, _texts)
+]
+AnAddress = Annotated[Address, PlainValidator(spelling.address), Allowed(spelling.ADDRESS)]
+Targets = Annotated[
+    tuple[Annotated[Address, PlainValidator(spelling.address)], ...],
+    Allowed(f"{_LIST}at least one, at most 1000 of: {spelling.ADDRESS}"),
+    Field(min_length=1, max_length=1000),
+]
+
+
+class _Table(BaseModel):
+    """What all tables have in common: unknown keys are errors, values stay as they are."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, hide_input_in_errors=True
+    )
+
+
+class Listener(_Table):
+    """A place where the node listens."""
+
+    kind: Annotated[Literal["mx", "submission"], _one_of(_KIND, "mx", "submission"), Allowed(_KIND)] = Field(
+        description="``mx`` takes mail for local domains from anyone; ``submission`` takes mail from its own people."
+    )
+    endpoint: Annotated[str, PlainValidator(read_endpoint), Allowed(ENDPOINT)] = Field(
+        description="Where it listens, as Twisted writes server endpoints."
+    )
+    tls: Annotated[Literal["none"], _one_of(_TLS, "none"), Allowed(_TLS, '"{}"'.format)] = Field(
+        default="none", description="How the listener offers TLS."
+    )
+
+
+class Domain(_Table):
+    """A local domain: mail for it ends here. Without any, the host name is the only one, for its postmaster."""
+
+    name: Annotated[str, PlainValidator(spelling.domain), Allowed(spelling.DOMAIN)] = Field(
+        description="The domain. Subdomains are domains of their own."
+    )
+    maildir: Annotated[str, PlainValidator(spelling.maildir), Allowed(spelling.MAILDIR, '"{}"'.format)] = Field(
+        default="mail/{domain}/{local_part}",
+        description="The Maildir of each mailbox, below ``state_dir`` unless absolute. Unsafe characters of a "
+        "local-part are written as in URLs (``%2F``).",
+    )
+    catch_all: Annotated[Address | None, _optional(spelling.address), Allowed(spelling.ADDRESS)] = Field(
+        default=None,
+        description="Takes mail for local-parts nobody has. Must be in a local domain; an alias leads elsewhere.",
+    )
+    subaddress_separator: Annotated[str | None, _optional(spelling.separator), Allowed(spelling.SEPARATOR)] = Field(
+        default=None,
+        description="With ``+``, mail for ``joe+shop@`` goes to ``joe@`` when nobody has the longer address.",
+    )
+    quota: Quota = Field(default=None, description="How much a mailbox of the domain may hold; none: no limit.")
+
+
+class Account(_Table):
+    """Someone with a mailbox here. ``mailnode account add`` keeps more of them in ``state_dir/accounts.json``;
+    both are read, and an account that stands in both counts as it is written here."""
+
+    address: AnAddress = Field(description="The address, in a local domain.")
+    password: Annotated[str | None, _optional(spelling.password_hash), Allowed(spelling.PASSWORD_HASH, secret=True)] = (
+        Field(
+            default=None, repr=False, description="The password's argon2id hash. Without one the account only receives."
+        )
+    )
+    quota: Quota = Field(default=None, description="How much the mailbox may hold; none: what its domain says.")
+
+
+class Alias(_Table):
+    """An address whose mail goes to other addresses. Aliases may lead to aliases, ten deep. One that names itself in
+    ``to`` and is also an account keeps a copy there."""
+
+    address: AnAddress = Field(description="The address, in a local domain.")
+    to: Targets = Field(description="Where its mail goes: here or elsewhere.")
+
+
+class RouteRule(_Table):
+    """A rule for domains that are not local. The first that fits counts; without one, mail goes by MX."""
+
+    domain: Annotated[str, PlainValidator(routes.route_domain), Allowed(routes.ROUTE_DOMAIN)] = Field(
+        description="The domains the rule is for."
+    )
+    next_hop: Annotated[str, PlainValidator(routes.next_hop), Allowed(routes.NEXT_HOP)] = Field(
+        description="Where their mail goes. In brackets: this host, no MX look-up."
+    )
+
+
+class Limits(_Table):
+    """What one client, one session, one mail may take."""
+
+    message_size: Size = Field(default=50 << 20, description="The largest content of a mail; what SIZE announces.")
+    connections: Count = Field(default=10000, description="Connections at a time, over all listeners.")
+    connections_per_address: Count = Field(
+        default=100, description="Connections at a time from one address (IPv6: one /64)."
+    )
+    recipients: Count = Field(
+        default=1000, description="Recipients of a mail. RFC 5321 section 4.5.3.1.8 asks for 100."
+    )
+    header_size: Size = Field(default=1 << 20, description="The largest header section of a mail.")
+    hops: Count = Field(
+        default=100, description="Received fields; a mail with more is in a loop (RFC 5321 section 6.3)."
+    )
+    errors: Count = Field(default=20, description="Wrong or idle commands in a session before we hang up.")
+    command_time: Seconds = Field(
+        default=300.0, description="How long we wait for a command (RFC 5321 section 4.5.3.2.7)."
+    )
+    data_time: Seconds = Field(default=180.0, description="How long we wait between two pieces of content.")
+    session_time: Seconds = Field(default=7200.0, description="How long a session may last in all.")
+    policy_time: Seconds = Field(default=30.0, description="How long a policy may think at one stage.")
+    mails_per_session: CountOrZero = Field(default=0, description="Mails in one session.")
+
+
+class ResolverSettings(_Table):
+    """How the DNS is asked."""
+
+    servers: Servers = Field(default=(), description="Name servers; an empty list means those of ``/etc/resolv.conf``.")
+    timeout: Seconds = Field(default=5.0, description="How long one attempt waits for an answer.")
+    attempts: Count = Field(default=3, description="Attempts before the question counts as unanswered.")
+
+
+class QueueSettings(_Table):
+    """When and how mails are passed on."""
+
+    retry: Retry = Field(
+        default=(60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0, 28800.0),
+        description="How long a delayed mail waits before each further attempt; then the last again and again.",
+    )
+    lifetime: Seconds = Field(default=5 * 86400.0, description="When a mail is given up (RFC 5321 section 4.5.4.1).")
+    connections_per_destination: Count = Field(default=20, description="Connections at a time to one next hop.")
+    mails_per_connection: Count = Field(default=100, description="Mails over one connection before a new one is made.")
+    attempt_time: Seconds = Field(default=3600.0, description="How long one attempt for one mail may last in all.")
+    connect_time: Seconds = Field(default=30.0, description="How long we wait for a connection to one address.")
+    greeting_time: Seconds = Field(
+        default=300.0, description="How long we wait for the greeting and for the EHLO reply."
+    )
+    mail_time: Seconds = Field(default=300.0, description="How long we wait for the reply to MAIL.")
+    rcpt_time: Seconds = Field(default=300.0, description="How long we wait for the reply to RCPT.")
+    data_time: Seconds = Field(default=120.0, description="How long we wait for the reply to DATA.")
+    block_time: Seconds = Field(default=180.0, description="How long sending one block of content may stand still.")
+    end_time: Seconds = Field(default=600.0, description="How long we wait for the reply to the final dot.")
+    loopback_exchangers: bool = Field(
+        default=False,
+        description="Take mail exchangers on loopback addresses: for trying things out on one machine only.",
+    )
+    memory: Size = Field(
+        default=64 << 20,
+        description="Accepted content that is kept in memory for its first attempt; the rest is read again.",
+    )
+
+
+class DeliverySettings(_Table):
+    """How mail is put into Maildirs."""
+
+    quota_reply: Annotated[Literal[452, 552], _one_of(_QUOTA_REPLY, 452, 552), Allowed(_QUOTA_REPLY, str)] = Field(
+        default=452, description="What a full mailbox answers."
+    )
+    sync: Annotated[
+        Literal["auto", "syncfs", "fsync"], _one_of(_SYNC, "auto", "syncfs", "fsync"), Allowed(_SYNC, '"{}"'.format)
+    ] = Field(
+        default="auto",
+        description="How delivered mails are made durable: one ``syncfs`` for a batch, ``fsync`` for each file, or "
+        "what suits the file system.",
+    )
+
+
+class LogSettings(_Table):
+    """Where events are written, one JSON object a line."""
+
+    path: Annotated[str, PlainValidator(spelling.text_path), Allowed(spelling.PATH, '"{}"'.format)] = Field(
+        default="log/mail.jsonl",
+        description="The log file, below ``state_dir`` unless absolute; ``-`` is standard output.",
+    )
+
+
+class PolicySettings(_Table):
+    """A policy; policies are asked in the order of the file. All other keys of the table are the policy's options."""
+
+    name: Annotated[str, PlainValidator(spelling.name), Allowed(spelling.NAME)] = Field(
+        description="Which policy it is."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, repr=False, description="All other keys of the table.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, table: Any) -> Any:
+        """What is not the name is an option."""
+        if not isinstance(table, dict) or isinstance(table.get("options"), dict):
+            return table
+        options = {key: value for key, value in table.items() if key != "name"}
+        return {key: value for key, value in table.items() if key == "name"} | {"options": options}
+
+
+class Settings(_Table):
+    """Everything at once. Tables are in the order of the file."""
+
+    hostname: Annotated[str, PlainValidator(spelling.hostname), Allowed(spelling.HOSTNAME)] = Field(
+        description="The node's name: in the greeting, in EHLO and in Received."
+    )
+    state_dir: Annotated[Path, PlainValidator(spelling.path), Allowed(spelling.PATH, '"{}"'.format)] = Field(
+        default=Path("var"),
+        description="Holds spool, Maildirs, log and control socket. Relative to the directory the node is started in.",
+    )
+    workers: Annotated[int, PlainValidator(spelling.workers), Allowed(spelling.WORKERS, str)] = Field(
+        default=1, description="Processes that do the work."
+    )
+    relay_from: Networks = Field(
+        default=(),
+        description="Networks whose clients may send to any domain without a password. Loopback is not among them.",
+    )
+    listeners: tuple[Listener, ...] = Field(default=(), validation_alias="listener", max_length=100)
+    domains: tuple[Domain, ...] = Field(default=(), validation_alias="domain")
+    accounts: tuple[Account, ...] = Field(default=(), validation_alias="account")
+    aliases: tuple[Alias, ...] = Field(default=(), validation_alias="alias")
+    routes: tuple[RouteRule, ...] = Field(default=(), validation_alias="route")
+    policies: tuple[PolicySettings, ...] = Field(default=(), validation_alias="policy")
+    limits: Limits = Limits()
+    resolver: ResolverSettings = ResolverSettings()
+    queue: QueueSettings = QueueSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    log: LogSettings = LogSettings()
+
+
+def load(path: str | Path) -> Settings:
+    """The settings of a file. ``state_dir`` is relative to the current working directory. Blocks on the disk.
+
+    :raises SettingsError: with all that is wrong.
+    """
+    return _parse(read_text(Path(path)), Path.cwd(), str(path))
+
+
+def parse(text: str, base_dir: Path | None = None) -> Settings:
+    """The settings of a TOML text.
+
+    :param base_dir: what ``state_dir`` is relative to; the current working directory if not given.
+    :raises SettingsError: with all that is wrong.
+    """
+    return _parse(text, base_dir or Path.cwd(), "")
+
+
+def development(state_dir: Path = Path("var")) -> Settings:
+    """The settings of a node that is tried out: one domain, one account, one listener on this machine only."""
+    return Settings(
+        hostname="mx.mail.test",
+        state_dir=Path.cwd() / state_dir,
+        listeners=(Listener(kind="mx", endpoint="tcp:2525:interface=127.0.0.1"),),
+        domains=(Domain(name="mail.test", subaddress_separator="+"),),
+        accounts=(Account(address=Address("demo", "mail.test")),),
+    )
+
+
+def _parse(text: str, base_dir: Path, source: str) -> Settings:
+    table = read_toml(text, source)
+    problems: list[Problem] = []
+    settings = None
+    try:
+        settings = Settings.model_validate(table, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems = problems_of(error, Settings)
+    problems += cross_check(_sections(table))
+    if problems or settings is None:
+        raise SettingsError(problems, source)
+    return settings.model_copy(update={"state_dir": base_dir / settings.state_dir})
+
+
+_T = TypeVar("_T", bound=_Table)
+
+
+def _sections(table: dict[str, Any]) -> Sections:
+    """The tables that are right by themselves, so that what is wrong between them is told in the same breath."""
+    sections = Sections(without_listener=not table.get("listener", []))
+    sections.listeners, _ = _usable(table, "listener", Listener)
+    sections.domains, sections.domains_complete = _usable(table, "domain", Domain)
+    sections.accounts, _ = _usable(table, "account", Account)
+    sections.aliases, _ = _usable(table, "alias", Alias)
+    sections.routes, _ = _usable(table, "route", RouteRule)
+    return sections
+
+
+def _usable(table: dict[str, Any], key: str, model: type[_T]) -> tuple[list[tuple[str, _T]], bool]:
+    """Each table of a section with its path, without its wrong keys, and whether none had to be left out."""
+    found: list[tuple[str, _T]] = []
+    given = table.get(key, [])
+    if not isinstance(given, list):
+        return found, False
+    for number, one in enumerate(given, 1):
+        try:
+            usable = model.model_validate(one, by_alias=True, by_name=False)
+        except ValidationError as error:
+            wrong = {detail["loc"][:1] for detail in error.errors()}
+            if not isinstance(one, dict) or () in wrong:
+                continue
+            try:
+                right = {name: value for name, value in one.items() if (name,) not in wrong}
+                usable = model.model_validate(right, by_alias=True, by_name=False)
+            except ValidationError:
+                continue
+        found.append((f"{key}[{number}]", usable))
+    return found, len(found) == len(given)
