@@ -66,6 +66,14 @@ class LinesTest(SynchronousTestCase):
             b'"size":5,"reason":"accepted"}\n',
         )
 
+    def test_numbers(self) -> None:
+        """Seconds are written to the microsecond and no further."""
+        self.log.observe(events.RecipientDelayed("q", "r", "d", "h", "4.0.0", "x", "w", 3, 1769860800.1234567))
+        self.log.observe(events.MailFinished("q", 0.0036423206329345703))
+        self.log.flush()
+        self.assertEqual([line.get("due") for line in self.disk.lines], [1769860800.123457, None])
+        self.assertIn(b'"seconds":0.003642}', self.disk.octets)
+
     def test_time_moves(self) -> None:
         """The second's part of the time stamp follows the clock."""
         self.log.observe(HELD)

@@ -13,6 +13,8 @@ from textwrap import dedent
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mail_node import settings_docs, settings_spelling
@@ -383,6 +385,7 @@ class OneProblemTests(SynchronousTestCase):
             "queue.retry": ['"5m"', "5", "{}"],
             "queue.retry[2]": ['["5m", "0s"]', '["5m", []]'],
             "resolver.servers[1]": ['["localhost:53"]', '["127.0.0.1:0"]', '["[::1]:99999"]', "[53]", '["[::1"]'],
+            "queue.loopback_exchangers": ["1", '"true"'],
             "delivery.quota_reply": ["550", '"452"', "true"],
             "delivery.sync": ['"fsyncs"', "1"],
             "log.path": ['""', '"a\\u0000b"', "1"],
@@ -422,6 +425,8 @@ class OneProblemTests(SynchronousTestCase):
             "systemd:INET6:index=0",
         ]  # fmt: skip
         for text in right:
+            if not text.startswith("systemd"):
+                self.assertTrue(serverFromString(MemoryReactor(), text))
             self.assertEqual(
                 parse(BASE.replace("'", "").replace('"tcp:2525"', f"'{text}'")).listeners[0].endpoint, text
             )

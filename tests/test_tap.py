@@ -8,11 +8,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from twisted.application.service import Application, IServiceMaker, MultiService
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,9 +46,9 @@ class TapTest(SynchronousTestCase):
         self.enterContext(mock.patch.dict(os.environ, environment, clear=True))
 
     def make(self, *arguments: str) -> Node:
-        options = tap.Options()
+        options: Any = tap.Options()  # type: ignore[no-untyped-call]
         options.parseOptions(arguments)
-        node = tap.makeService(options)
+        node = tap.makeService(options).node
         assert isinstance(node, Node)
         return node
 
@@ -83,6 +84,7 @@ class TapTest(SynchronousTestCase):
         from twisted import plugins
 
         self.patch(plugins, "__path__", [*plugins.__path__, str(TAC.parent / "twisted" / "plugins")])
+        maker: Any
         (maker,) = {one for one in getPlugins(IServiceMaker) if one.tapname == "mailnode"}
         self.assertEqual(maker.module, "twisted_mail_node.tap")
 
@@ -94,3 +96,47 @@ class TapTest(SynchronousTestCase):
             self.assertIsInstance(names["application"], type(Application("x")))
             self.assertLessEqual(len(path.read_text().splitlines()), 15)
         self.assertEqual(len(list(TAC.glob("*.tac"))), 2)
+
+
+class DaemonTest(SynchronousTestCase):
+    """The node under twistd."""
+
+    def setUp(self) -> None:
+        self.done: list[str] = []
+        self.result: Deferred[None] = succeed(None)
+        self.patch(tap, "signal", SimpleNamespace(SIGHUP=1, signal=lambda number, call: self.done.append("signal")))
+        self.patch(tap, "atexit", SimpleNamespace(register=lambda call, code: self.done.append(f"code {code}")))
+        node = SimpleNamespace(
+            startService=lambda: self.note("start"),
+            stopService=lambda: self.note("stop"),
+            reload=lambda: self.note("reload"),
+        )
+        reactor = SimpleNamespace(callWhenRunning=lambda call: call(), stop=lambda: self.done.append("reactor"))
+        self.daemon = tap.Daemon(node, reactor)
+
+    def note(self, what: str) -> Deferred[None]:
+        self.done.append(what)
+        return self.result
+
+    def test_life(self) -> None:
+        """It starts once the reactor runs, and stopping waits for the node."""
+        self.daemon.startService()
+        self.successResultOf(self.daemon.stopService())
+        self.assertEqual(self.done, ["signal", "start", "stop"])
+
+    def test_no_start(self) -> None:
+        """A node that cannot start ends the process with code 1 and a sentence."""
+        self.result = fail(OSError("the port is taken"))
+        stderr = io.StringIO()
+        with contextlib.redirect_stderr(stderr):
+            self.daemon.startService()
+        self.assertEqual(self.done, ["signal", "start", "code 1", "reactor"])
+        self.assertIn("the port is taken", stderr.getvalue())
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_reload(self) -> None:
+        """Wrong settings at SIGHUP are logged, and that is all."""
+        self.result = fail(ValueError("hostname holds 5"))
+        self.daemon._reload()
+        self.assertEqual(self.done, ["reload"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)

@@ -61,6 +61,11 @@ def _template(event: type[Any]) -> str:
     return '{"time":"%s","event":"' + event_name(event) + '"' + fields + "}\n"
 
 
+def _encoded(value: object) -> str:
+    """Anything but a plain text; microseconds are enough for any float we write."""
+    return "".join(_encode(round(value, 6) if type(value) is float else value, 0))
+
+
 @implementer(IMailObserver)
 class EventLog:
     """Writes events.
@@ -109,7 +114,7 @@ class EventLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         line = template % (
             f"{self._stamp}{int((now - second) * 1000):03d}Z",
-            *[encode_basestring_ascii(v) if type(v) is str else "".join(_encode(v, 0)) for v in event],
+            *[encode_basestring_ascii(v) if type(v) is str else _encoded(v) for v in event],
         )
         if self._gathered + len(self._unwritten) + len(line) > WAITING_MAX or self._closed:
             self.lost += 1

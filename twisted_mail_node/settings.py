@@ -64,6 +64,7 @@ def _texts(values: tuple[object, ...]) -> str:
 Count = Annotated[int, PlainValidator(spelling.count), Allowed(spelling.COUNT, str)]
 CountOrZero = Annotated[int, PlainValidator(spelling.count_or_zero), Allowed(spelling.COUNT_OR_ZERO, str)]
 Size = Annotated[int, PlainValidator(spelling.size), Allowed(spelling.SIZE, lambda n: f'"{spelling.spell_size(n)}"')]
+Switch = Annotated[bool, PlainValidator(spelling.switch), Allowed(spelling.SWITCH, spelling.spell_switch)]
 Quota = Annotated[int | None, _optional(spelling.size), Allowed(spelling.SIZE)]
 Seconds = Annotated[
     float, PlainValidator(spelling.duration), Allowed(spelling.DURATION, lambda n: f'"{spelling.spell_duration(n)}"')
@@ -220,7 +221,7 @@ class QueueSettings(_Table):
     data_time: Seconds = Field(default=120.0, description="How long we wait for the reply to DATA.")
     block_time: Seconds = Field(default=180.0, description="How long sending one block of content may stand still.")
     end_time: Seconds = Field(default=600.0, description="How long we wait for the reply to the final dot.")
-    loopback_exchangers: bool = Field(
+    loopback_exchangers: Switch = Field(
         default=False,
         description="Take mail exchangers on loopback addresses: for trying things out on one machine only.",
     )

@@ -30,6 +30,7 @@ MAILDIR = 'a path with {local_part} in it, and {domain} if wanted, such as "mail
 PASSWORD_HASH = 'an argon2id hash "$argon2id$v=19$m=…,t=…,p=…$…$…", never the password itself'
 PATH = "a path, without NUL"
 NAME = "the name of a policy: letters, digits, hyphens"
+SWITCH = "true or false"
 WORKERS = "1; more worker processes are not available in this version"
 
 #: Longer durations are slips of the pen, and some would overflow a timer.
@@ -65,6 +66,18 @@ def count_or_zero(value: object) -> int:
         return count(value)
     except Misspelt:
         raise Misspelt(COUNT_OR_ZERO) from None
+
+
+def switch(value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise Misspelt(SWITCH)
+    return value
+
+
+def spell_switch(value: bool) -> str:
+    """As TOML writes it."""
+    return "true" if value else "false"
 
 
 def workers(value: object) -> int:

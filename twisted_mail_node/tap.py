@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from twisted.application.service import IService
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import Settings
@@ -17,6 +22,10 @@ if TYPE_CHECKING:
 VARIABLE = "MAILNODE_SETTINGS"
 #: Exit code when the settings are wrong.
 WRONG_SETTINGS = 2
+#: Exit code when the node cannot start.
+FAILED = 1
+
+_log = Logger()
 
 
 class Options(usage.Options):
@@ -34,19 +43,57 @@ class Options(usage.Options):
     ]
 
 
-def makeService(options: Options) -> IService:
+def makeService(options: Options) -> Daemon:
     """The node of the settings that ``options`` name.
 
     :raises SystemExit: (code 2) the settings are wrong; every problem was printed.
     """
     from twisted.internet import reactor
+
     from twisted_mail_node.service import MailNode
 
     given = options["config"] or os.environ.get(VARIABLE)
     # twistd changes its directory when it becomes a daemon
     path = Path(given).absolute() if given else None
-    node: IService = MailNode(read_settings(path), reactor, path)
-    return node
+    return Daemon(MailNode(read_settings(path), reactor, path), reactor)
+
+
+class Daemon(Service):
+    """The node under twistd, which takes no notice of a start that failed: here the process ends then, with code 1.
+
+    SIGHUP lets the node read its settings anew.
+    """
+
+    name = "mailnode"
+
+    def __init__(self, node: Any, reactor: Any) -> None:
+        self.node = node
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._reactor.callWhenRunning(self._start)
+
+    def _start(self) -> None:
+        signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._reload))
+        maybeDeferred(self.node.startService).addErrback(self._not_started)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the node in order."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return maybeDeferred(self.node.stopService)
+
+    def _not_started(self, failure: Failure) -> None:
+        _log.failure("the node cannot start: {words}", failure, words=failure.getErrorMessage())
+        print(f"mailnode: the node cannot start: {failure.getErrorMessage()}", file=sys.stderr)
+        atexit.register(os._exit, FAILED)  # twistd itself has no other way to end with a code
+        self._reactor.stop()
+
+    def _reload(self) -> None:
+        maybeDeferred(self.node.reload).addErrback(self._not_reloaded)
+
+    def _not_reloaded(self, failure: Failure) -> None:
+        _log.failure("the old settings stay in force", failure)
 
 
 def read_settings(path: Path | None) -> Settings:

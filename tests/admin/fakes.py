@@ -17,6 +17,7 @@ from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.spool.mail import Entry, Filter, Mail, State
 
+JOE = Address("joe", "here.example")
 CONTENT = b"From: joe@here.example\r\nSubject: greetings\r\n\r\nbody\r\n"
 
 
@@ -34,7 +35,7 @@ class Content:
             yield self.octets[start : start + size]
 
 
-def mail(queue_id: str, *entries: Entry, sender: Address | None = Address("joe", "here.example")) -> Mail:
+def mail(queue_id: str, *entries: Entry, sender: Address | None = JOE) -> Mail:
     """A mail with a delayed recipient, unless ``entries`` say otherwise."""
     if not entries:
         address = Address("ann", "there.example")
@@ -107,7 +108,7 @@ class Bridge:
 
     def __init__(self, node: FakeNode) -> None:
         clock = Clock()
-        orders = Orders(node, clock, lambda: None)  # type: ignore[arg-type]
+        orders = Orders(node, clock, lambda: None)
         self._protocol = ControlFactory(orders, clock).buildProtocol(None)
         self._transport = EagerTransport()
         self._protocol.makeConnection(self._transport)
@@ -129,7 +130,7 @@ class Bridge:
         rest = self._transport.value()[size:]
         self._transport.clear()
         self._transport.write(rest)
-        return octets
+        return bytes(octets)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -142,7 +143,7 @@ class EagerTransport(StringTransport):
     aborted = False
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        super().registerProducer(producer, streaming)
+        super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
         while self.reading and self.producer is not None:
             producer.resumeProducing()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,7 +34,7 @@ class HelpTest(SynchronousTestCase):
         """Importing the command line brings neither Twisted nor pydantic nor SQLite: --help is quick."""
         code = (
             "import sys, twisted_mail_node.admin.cli;"
-            "print([name for name in sys.modules if name in ('twisted.internet', 'twisted.logger', 'pydantic', 'apsw')])"
+            "print([one for one in sys.modules if one in ('twisted.internet', 'twisted.logger', 'pydantic', 'apsw')])"
         )
         root = Path(cli.__file__).parents[2]
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=60)
@@ -181,7 +182,7 @@ class AccountTest(Case):
             asked.append(how)
             return "secret-enough"
 
-        self.patch(account_commands.click, "prompt", prompt)
+        self.patch(click, "prompt", prompt)
         self.patch(account_commands, "sys", _Terminal())
         self.assertEqual(self.mailnode("account", "add", "ann@here.example").exit_code, 0)
         self.assertEqual(asked, [{"hide_input": True, "confirmation_prompt": True}])

@@ -30,16 +30,16 @@ class Case(SynchronousTestCase):
         self.start()
 
     def start(self) -> None:
-        self.clock = MemoryReactorClock()
+        self.clock: Any = MemoryReactorClock()
         self.node = FakeNode([mail("q1"), mail("q2")])
         self.stopped: list[bool] = []
         self.factory = ControlFactory(
-            Orders(self.node, self.clock, lambda: self.stopped.append(True)),  # type: ignore[arg-type]
+            Orders(self.node, self.clock, lambda: self.stopped.append(True)),
             self.clock,
         )
         self.client, self.transport = self.connect()
 
-    def connect(self) -> tuple[control.ControlProtocol, EagerTransport]:
+    def connect(self) -> tuple[Any, EagerTransport]:
         client, transport = self.factory.buildProtocol(None), EagerTransport()
         client.makeConnection(transport)
         assert isinstance(client, control.ControlProtocol)
@@ -74,7 +74,6 @@ class OrdersTest(Case):
 
     def test_find_with_header(self) -> None:
         """With "header" each mail comes with its header; so many at once as fit into memory."""
-        self.clock.getThreadPool = lambda: None
         self.patch(orders, "in_thread", lambda reactor, function, *args: _fired(function(*args)))
         found, last = self.ask(command="queue.find", ids=["q1"], header=True, limit=50)
         self.assertEqual(last["ok"], True)
@@ -277,9 +276,9 @@ class PlaceTest(SynchronousTestCase):
 
     def test_service(self) -> None:
         """The service listens with mode 0600, and stopping it closes the clients."""
-        reactor = MemoryReactorClock()
+        reactor: Any = MemoryReactorClock()
         reactor.stop = lambda: None
-        service = ControlService(FakeNode(), self.path, reactor)  # type: ignore[arg-type]
+        service = ControlService(FakeNode(), self.path, reactor)
         service.startService()
         ((address, factory, _backlog, mode, _pid),) = reactor.unixServers
         self.assertEqual((address, mode), (str(self.path), 0o600))

@@ -47,19 +47,20 @@ class Reactor(MemoryReactorClock):
     """Runs until it is told to stop; ``during`` happens while it runs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.during: list[Any] = []
         self.before_shutdown: list[Any] = []
 
-    def addSystemEventTrigger(self, phase: str, event: str, call: Any, *args: Any, **kwargs: Any) -> None:
-        assert (phase, event) == ("before", "shutdown")
-        self.before_shutdown.append(call)
+    def addSystemEventTrigger(self, phase: str, eventType: str, callable: Any, *args: Any, **kw: Any) -> None:
+        assert (phase, eventType) == ("before", "shutdown")
+        self.before_shutdown.append(callable)
 
     def callFromThread(self, call: Any, *args: Any) -> None:
         call(*args)
 
     def run(self, installSignalHandlers: bool = True) -> None:
-        super().run()
+        for call, args, kwargs in self.whenRunningHooks:
+            call(*args, **kwargs)
         for call in self.during:
             call()
 
@@ -121,7 +122,7 @@ class RunTest(SynchronousTestCase):
     def test_port_in_use(self) -> None:
         """A port in use is one sentence and code 1."""
         in_use = OSError(98, "Address already in use")
-        self.node.start_error = CannotListenError("127.0.0.1", 2525, in_use)  # type: ignore[arg-type]
+        self.node.start_error = CannotListenError("127.0.0.1", 2525, in_use)
         self.assertEqual(self.live(), 1)
         self.assertEqual(self.stdout.getvalue(), "")
         self.assertEqual(
@@ -157,10 +158,10 @@ class WordsTest(SynchronousTestCase):
 
     def test_low_port(self) -> None:
         """A port below 1024 without permission says what is missing."""
-        error: Any = CannotListenError("", 25, OSError(13, "Permission denied"))  # type: ignore[arg-type]
+        error: Any = CannotListenError("", 25, OSError(13, "Permission denied"))
         self.assertIn("CAP_NET_BIND_SERVICE", why_not(Failure(error)))
 
     def test_odd_error(self) -> None:
         """An error without the usual parts is still a sentence."""
-        error: Any = CannotListenError(None, "x", socket.gaierror("no such name"))  # type: ignore[arg-type]
+        error: Any = CannotListenError(None, "x", socket.gaierror("no such name"))
         self.assertIn("no such name", why_not(Failure(error)))

@@ -348,6 +348,15 @@ class ReloadTests(DirectoryTests):
         self.assertIsNone(directory.account(parsed("joe+x@example.org")))
         self.assertIsNone(directory.account(parsed("joe@example.com")))
 
+    def test_maildir(self) -> None:
+        """However an address is written, its Maildir is the account's."""
+        directory = self.directory("Joe@example.org")
+        for text in ("Joe@example.org", "JOE@Example.ORG", "joe@example.org"):
+            self.assertEqual(directory.maildir_path(parsed(text)), self.state / "mail/example.org/Joe")
+        self.assertEqual(directory.maildir_path(parsed("PostMaster@example.org")).name, "postmaster")
+        self.assertEqual(directory.maildir_path(parsed("gone@example.org")).name, "gone")
+        self.assertRaises(ValueError, directory.maildir_path, parsed("joe@example.com"))
+
     def test_bounded(self) -> None:
         """Guessed addresses fill no memory, and neither do those that somebody has."""
         self.patch(census_module, "CACHE_MAX", 5)
@@ -358,4 +367,5 @@ class ReloadTests(DirectoryTests):
         self.assertEqual(len(directory._census.answers), 0)
         for number in range(12):
             self.resolve(directory, f"joe+{number}@example.org")
-        self.assertEqual(len(directory._census.answers), 2)
+            directory.maildir_path(Address(f"x{number}", "example.org"))
+        self.assertEqual((len(directory._census.answers), len(directory._census._paths)), (2, 2))

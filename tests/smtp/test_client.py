@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
@@ -145,11 +146,12 @@ class CommandTests(SynchronousTestCase):
         """Whatever the values: a command is one line, or a ValueError."""
         address = Address(local, domain)
         recipient = to(address, orcpt=f"rfc822;{orcpt}")
-        for make in (
+        makers: list[Callable[[], bytes]] = [
             lambda: client.mail(address, smtputf8=True, envid=envid),
             lambda: client.rcpt(recipient, dsn=True, smtputf8=True),
             lambda: client.ehlo(domain),
-        ):
+        ]
+        for make in makers:
             try:
                 command = make()
             except ValueError:

@@ -98,5 +98,6 @@ def facts(status: dict[str, Any], indent: str = "") -> list[str]:
                 value = ", ".join(str(one) for one in value) or "none"
             elif isinstance(value, float):
                 value = f"{value:.3f}".rstrip("0").rstrip(".")
-            lines.append(f"{indent}{name:<{width}}{printable(str(value))}")
+            shown = "none" if value in ("", {}, None) else printable(str(value))
+            lines.append(f"{indent}{name:<{width}}{shown}")
     return lines

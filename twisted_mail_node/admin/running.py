@@ -48,6 +48,7 @@ def log_to_stderr() -> None:
 def run_node(settings: Settings, config: Path | None, version: str) -> int:
     """Run until a signal or ``mailnode stop``; gives the exit code."""
     from twisted.internet import reactor
+
     from twisted_mail_node.service import MailNode
 
     log_to_stderr()

@@ -123,9 +123,7 @@ class Counter:
         queue, now = self._queue, self._queue.clock.seconds()
         new, passed = queue.mails - self._mails, max(now - self._at, 1e-9)
         if new:
-            self._say(
-                f"{queue.mails} mails, {queue.recipients} recipients, {queue.octets} octets ({new / passed:.0f}/s)"
-            )
+            self._say(f"{self._counts()} ({new / passed:.0f} mails/s)")
             if not self._mails:
                 self._first = self._at
             self._last = now
@@ -134,11 +132,12 @@ class Counter:
     def total(self) -> None:
         """The last line."""
         self.report()
+        rate = self._queue.mails / max(self._last - self._first, 1e-9)
+        self._say(f"In all: {self._counts()}" + (f", {rate:.0f} mails/s while they came." if rate else "."))
+
+    def _counts(self) -> str:
         queue = self._queue
-        rate = (
-            f", {queue.mails / max(self._last - self._first, 1e-9):.0f} mails/s while they came" if queue.mails else ""
-        )
-        self._say(f"In all: {queue.mails} mails, {queue.recipients} recipients, {queue.octets} octets{rate}.")
+        return f"{queue.mails} mails, {queue.recipients} recipients, {queue.octets} octets"
 
 
 def sink_factory(queue: SinkQueue, reactor: Any) -> ESMTPFactory:

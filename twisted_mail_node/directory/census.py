@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from twisted_mail_node.directory.aliases import Step, expand
@@ -42,6 +43,7 @@ class Census:
         """:raises ValueError: a domain is there twice."""
         self.domains = Domains(settings.domains, settings.hostname, settings.state_dir)
         self.answers: dict[Address, Resolution] = {}
+        self._paths: dict[Address, Path] = {}
         self._aliases = [alias for alias in settings.aliases if self.domains.find(alias.address.domain)]
         accounts: dict[tuple[str, str], Account] = {}
         for account in (*settings.accounts, *from_file):
@@ -133,6 +135,25 @@ class Census:
         if domain is None:
             return False
         return self.account(address) is not None or folded(address.local_part) == "postmaster"
+
+    def maildir_path(self, address: Address) -> Path:
+        """The Maildir of a mailbox; however the address is written, it is that of the account it means.
+
+        :raises ValueError: the domain is not local.
+        """
+        path = self._paths.get(address)
+        if path is None:
+            account = self.account(address)
+            if account is not None:
+                owner = account.address
+            elif folded(address.local_part) == "postmaster":
+                owner = Address("postmaster", address.domain)
+            else:
+                owner = address
+            if len(self._paths) >= CACHE_MAX:
+                self._paths.clear()
+            path = self._paths[address] = self.domains.maildir_path(owner)
+        return path
 
     def problems(self) -> Iterator[str]:
         """Sentences about aliases and catch-alls that lead nowhere, or in a circle."""

@@ -55,11 +55,11 @@ class Directory:
         return self._census.mailbox_exists(address)
 
     def maildir_path(self, address: Address) -> Path:
-        """The Maildir of an address that ``resolve`` gave. No address leads out of its domain's directory.
+        """The Maildir of an address that ``resolve`` gave, in any case. None leads out of its domain's directory.
 
         :raises ValueError: the domain is not local.
         """
-        return self._census.domains.maildir_path(address)
+        return self._census.maildir_path(address)
 
     def quota(self, address: Address) -> int | None:
         """How many octets the mailbox may hold: what the account says, else its domain; ``None`` is no limit."""

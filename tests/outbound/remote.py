@@ -1,0 +1,209 @@
+"""What the outbound tests put in place of the network: remote hosts whose words the test speaks, and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_mail_node.dns.answer import MX, Answer
+from twisted_mail_node.events import AttemptFailed, Event
+from twisted_mail_node.interfaces import IContent, IResolver
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.status import DeliveryStatus
+from twisted_mail_node.outbound.connection import RelayConnection
+from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.queue.request import DeliveryRequest
+from twisted_mail_node.settings import QueueSettings
+
+HEADER = b"Received: from a by b\r\n"
+SENDER = Address("ann", "example.org")
+
+
+class Reactor(Clock):
+    """A clock whose threads run at once."""
+
+    def getThreadPool(self) -> Reactor:
+        return self
+
+    def callInThreadWithCallback(self, fired: Callable[[bool, object], None], function: Any, *args: Any) -> None:
+        try:
+            result = function(*args)
+        except Exception:
+            fired(False, Failure())
+        else:
+            fired(True, result)
+
+    def callFromThread(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+
+@implementer(IContent)
+class Content:
+    """Content in memory, or as if it were on the disk."""
+
+    def __init__(self, octets: bytes, on_disk: bool = False, block: int = 262144) -> None:
+        self.size = len(octets)
+        self.octets = None if on_disk else octets
+        self.eight_bit = not octets.isascii()
+        self._octets = octets
+        self._block = block
+        self.read = 0
+
+    def blocks(self, size: int = 262144) -> Iterator[bytes]:
+        for at in range(0, len(self._octets), self._block):
+            self.read += 1
+            yield self._octets[at : at + self._block]
+
+
+class Transport(StringTransport):
+    """What the connection wrote, and whether it closed."""
+
+    aborted = False
+    all_written = b""
+
+    def write(self, data: bytes) -> None:
+        if not self.disconnected:
+            self.all_written += data
+            super().write(data)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.disconnected = True
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+
+
+class Host:
+    """One connection, seen from the remote host."""
+
+    def __init__(self, ip: str, port: int, protocol: RelayConnection) -> None:
+        self.ip = ip
+        self.port = port
+        self.protocol = protocol
+        self.transport = Transport()
+
+    def says(self, *lines: str) -> bytes:
+        """Speak; gives what the client has written since it was last asked."""
+        self.protocol.dataReceived("".join(f"{line}\r\n" for line in lines).encode())
+        return self.heard()
+
+    def heard(self) -> bytes:
+        """What the client has written since it was last asked."""
+        octets = self.transport.value()
+        self.transport.clear()
+        return octets
+
+    def greets(self, *extensions: str) -> bytes:
+        """Greeting and EHLO; gives what the client wrote after them."""
+        assert self.heard() == b""
+        assert self.says("220 mx ready") == b"EHLO mx.example.org\r\n"
+        lines = ["mx.example.net", *extensions]
+        return self.says(*[f"250{'-' if n < len(lines) else ' '}{line}" for n, line in enumerate(lines, 1)])
+
+    def closes(self) -> None:
+        self.transport.disconnected = True
+        self.protocol.connectionLost()
+
+    @property
+    def is_closed(self) -> bool:
+        """Our side has closed it, in order or not."""
+        return self.transport.disconnecting or self.transport.aborted
+
+
+@implementer(IResolver)
+class Resolver:
+    """MX and A records from a table."""
+
+    def __init__(self, table: dict[tuple[str, str], Sequence[Any]]) -> None:
+        self.table = table
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        exists = any(known == name for known, _ in self.table)
+        return Answer(tuple(self.table.get((name, rdtype), ())), exists, False, name, 60)
+
+
+TWO_HOSTS = Resolver(
+    {
+        ("example.net", "MX"): (MX(10, "mx1.example.net"), MX(20, "mx2.example.net")),
+        ("mx1.example.net", "A"): ("192.0.2.1",),
+        ("mx2.example.net", "A"): ("192.0.2.2",),
+    }
+)
+
+
+class Node:
+    """A RelayManager among hosts that the test plays.
+
+    :ivar hosts: the connections made, in their order.
+    :ivar down: addresses that refuse connections.
+    """
+
+    def __init__(self, resolver: Resolver = TWO_HOSTS, **settings: Any) -> None:
+        self.reactor = Reactor()
+        self.hosts: list[Host] = []
+        self.down: set[str] = set()
+        self.events: list[Event] = []
+        self.relay = RelayManager(
+            hostname="mx.example.org",
+            resolver=resolver,
+            reactor=self.reactor,
+            publish=self.events.append,
+            settings=QueueSettings(**settings),
+            connect=self._connect,
+        )
+
+    def _connect(
+        self, reactor: object, ip: str, port: int, protocol: RelayConnection, timeout: float
+    ) -> Deferred[IProtocol]:
+        if ip in self.down:
+            return fail(ConnectionRefusedError())
+        host = Host(ip, port, protocol)
+        self.hosts.append(host)
+        connected: Deferred[IProtocol] = Deferred()
+        # As net.transport does it: the connection stands before the protocol hears of it.
+        connected.callback(protocol)
+        protocol.makeConnection(host.transport)
+        return connected
+
+    def send(
+        self,
+        *recipients: Address | Recipient,
+        content: bytes | Content = b"Subject: hi\r\n\r\nhello\r\n",
+        header: bytes = HEADER,
+        next_hop: str = "example.net",
+        deadline: float = 3600.0,
+        sender: Address | None = SENDER,
+        **envelope: Any,
+    ) -> Deferred[Sequence[DeliveryStatus]]:
+        """Have a mail delivered."""
+        if not recipients:
+            recipients = (Address("joe", "example.net"),)
+        given = tuple(one if isinstance(one, Recipient) else Recipient(one, one) for one in recipients)
+        request = DeliveryRequest(
+            "q1",
+            Envelope(sender, given, **envelope),
+            given,
+            header,
+            content if isinstance(content, Content) else Content(content),
+            next_hop,
+            deadline,
+        )
+        return Deferred.fromCoroutine(self.relay.deliver(request))
+
+    @property
+    def failed(self) -> list[AttemptFailed]:
+        return [event for event in self.events if isinstance(event, AttemptFailed)]
+
+
+def joes(count: int) -> list[Address]:
+    return [Address(f"joe{n}", "example.net") for n in range(count)]
