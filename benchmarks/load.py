@@ -53,7 +53,9 @@ def loopback(target: str) -> tuple[str, int]:
 
 def content_of(size: int, rcpt: str) -> bytes:
     """A mail of ``size`` octets (at least its header), and the final dot."""
-    header = f"From: <joe@client.test>\r\nTo: <{rcpt}>\r\nSubject: benchmark\r\nMessage-ID: <benchmark@client.test>\r\n\r\n"
+    header = (
+        f"From: <joe@client.test>\r\nTo: <{rcpt}>\r\nSubject: benchmark\r\nMessage-ID: <benchmark@client.test>\r\n\r\n"
+    )
     line = b"X" * 76 + b"\r\n"
     room = max(size - len(header) - 2, 0)
     body = line * (room // len(line)) + b"X" * (room % len(line)) + b"\r\n"

@@ -8,6 +8,7 @@ deleted files again for some minutes and creates files several times slower mean
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -197,8 +198,8 @@ class Postfix(Server):
             directory.mkdir(exist_ok=True)
         shutil.chown(data, "postfix")
         assert self.maildir is not None
-        nobody = Path("/nonexistent")
-        uid, gid = _nobody(nobody)
+        nobody = pwd.getpwnam("nobody")
+        uid, gid = nobody.pw_uid, nobody.pw_gid
         self.maildir.parent.mkdir(exist_ok=True)
         os.chown(self.maildir.parent, uid, gid)
         log = self.workdir / "postfix.log"
@@ -227,13 +228,6 @@ class Postfix(Server):
         if checked.returncode != 0:
             raise NotAvailable(f"Postfix does not like its settings: {checked.stderr.strip()[-300:]}")
         self._spawn([f"{daemons}/master", "-c", str(config), "-s"], self.workdir / "postfix.out")
-
-
-def _nobody(_: Path) -> tuple[int, int]:
-    import pwd
-
-    found = pwd.getpwnam("nobody")
-    return found.pw_uid, found.pw_gid
 
 
 def _master(prototype: str, port: int) -> str:

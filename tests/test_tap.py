@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -17,7 +16,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mail_node import tap
+from twisted_mail_node import service, tap
 
 TAC = Path(__file__).parents[1] / "tac"
 
@@ -39,9 +38,7 @@ class TapTest(SynchronousTestCase):
         self.addCleanup(place.cleanup)
         self.config = Path(place.name) / "settings.toml"
         self.config.write_text('hostname = "mx.here.example"\n[[listener]]\nkind = "mx"\nendpoint = "tcp:2525"\n')
-        service = ModuleType("twisted_mail_node.service")
-        service.MailNode = Node  # type: ignore[attr-defined]
-        self.enterContext(mock.patch.dict(sys.modules, {"twisted_mail_node.service": service}))
+        self.patch(service, "MailNode", Node)
         environment = {key: value for key, value in os.environ.items() if key != tap.VARIABLE}
         self.enterContext(mock.patch.dict(os.environ, environment, clear=True))
 

@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.events import Event
 from twisted_mail_node.interfaces import IMailObserver
+from twisted_mail_node.reasons import Reason
 
 _log = Logger()
 
@@ -61,9 +62,17 @@ def _template(event: type[Any]) -> str:
     return '{"time":"%s","event":"' + event_name(event) + '"' + fields + "}\n"
 
 
-def _encoded(value: object) -> str:
-    """Anything but a plain text; microseconds are enough for any float we write."""
-    return "".join(_encode(round(value, 6) if type(value) is float else value, 0))
+def _any(value: object) -> str:
+    return "".join(_encode(value, 0))
+
+
+# Microseconds are enough for any float we write.
+_BY_TYPE: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    Reason: encode_basestring_ascii,
+    int: int.__repr__,
+    float: lambda value: _any(round(value, 6)),
+}
 
 
 @implementer(IMailObserver)
@@ -114,7 +123,7 @@ class EventLog:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         line = template % (
             f"{self._stamp}{int((now - second) * 1000):03d}Z",
-            *[encode_basestring_ascii(v) if type(v) is str else _encoded(v) for v in event],
+            *[_BY_TYPE.get(type(v), _any)(v) for v in event],
         )
         if self._gathered + len(self._unwritten) + len(line) > WAITING_MAX or self._closed:
             self.lost += 1

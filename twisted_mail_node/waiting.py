@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -91,7 +92,8 @@ class Led:
             return
 
     def _fired(self, result: object) -> None:
-        self._step()
+        # A failure is thrown in: a Deferred that is just running this callback cannot raise it by itself.
+        self._step(result.value if isinstance(result, Failure) else None)
 
 
 @coroutine

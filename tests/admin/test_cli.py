@@ -110,7 +110,7 @@ class NodeTest(Case):
         self.patch(ControlClient, "is_running", lambda client: False)
         self.assertEqual(self.mailnode("stop").stdout, "The node has stopped.\n")
         self.patch(ControlClient, "is_running", lambda client: True)
-        self.patch(cli, "STOP_TIME", 0.0)
+        self.patch(cli, "STOP_TIME", -1.0)
         result = self.mailnode("stop")
         self.assertEqual(result.exit_code, 1)
         self.assertIn("still runs", result.stderr)

@@ -108,8 +108,9 @@ class OrdersTest(Case):
 
     def test_stop(self) -> None:
         """stop answers first and stops then, once."""
-        (last,) = self.ask(command="stop")
-        self.assertEqual((last["ok"], self.stopped), (True, []))
+        for _ in range(2):
+            (last,) = self.ask(command="stop")
+            self.assertEqual((last["ok"], self.stopped), (True, []))
         self.clock.advance(orders.STOP_AFTER)
         self.assertEqual(self.stopped, [True])
 
@@ -266,6 +267,11 @@ class PlaceTest(SynchronousTestCase):
         self.directory.chmod(0o777)
         error = self.assertRaises(ControlSocketError, prepare_place, self.path)
         self.assertIn("chmod go-w", str(error))
+
+    def test_long_path(self) -> None:
+        """A path too long for a socket is refused with a sentence."""
+        error = self.assertRaises(ControlSocketError, prepare_place, self.directory / ("x" * 120))
+        self.assertIn("shorter state_dir", str(error))
 
     def test_no_socket(self) -> None:
         """A file in the socket's place is never removed."""

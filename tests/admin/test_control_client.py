@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.admin.fakes import Bridge, FakeNode, mail
-from twisted_mail_node.admin.control_client import ControlClient, ControlError, NodeNotRunning
+from twisted_mail_node.admin.control_client import ControlClient, ControlError, NodeNotRunning, wait_until_gone
 
 
 class ClientTest(SynchronousTestCase):
@@ -64,6 +65,14 @@ class ClientTest(SynchronousTestCase):
         dead.bind(os.fspath(self.client.path))
         dead.close()
         self.assertRaises(NodeNotRunning, self.client.ask, "status")
+
+    def test_gone(self) -> None:
+        """A node that closed its socket is gone only when it gave the state directory back."""
+        self.assertTrue(wait_until_gone(self.client, 0.0))
+        with open(self.directory / "node.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.assertFalse(wait_until_gone(self.client, -1.0))
+        self.assertTrue(wait_until_gone(self.client, 0.0))
 
     def test_long_path(self) -> None:
         """A state_dir too long for a unix socket is said, and no traceback."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -73,7 +73,7 @@ class Transport(StringTransport):
     def write(self, data: bytes) -> None:
         if not self.disconnected:
             self.all_written += data
-            super().write(data)
+            super().write(data)  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -99,7 +99,7 @@ class Host:
 
     def heard(self) -> bytes:
         """What the client has written since it was last asked."""
-        octets = self.transport.value()
+        octets: bytes = self.transport.value()
         self.transport.clear()
         return octets
 
@@ -124,7 +124,7 @@ class Host:
 class Resolver:
     """MX and A records from a table."""
 
-    def __init__(self, table: dict[tuple[str, str], Sequence[Any]]) -> None:
+    def __init__(self, table: Mapping[tuple[str, str], Sequence[Any]]) -> None:
         self.table = table
 
     async def query(self, name: str, rdtype: str) -> Answer:
@@ -172,7 +172,7 @@ class Node:
         connected: Deferred[IProtocol] = Deferred()
         # As net.transport does it: the connection stands before the protocol hears of it.
         connected.callback(protocol)
-        protocol.makeConnection(host.transport)
+        protocol.makeConnection(host.transport)  # type: ignore[no-untyped-call]
         return connected
 
     def send(

@@ -427,7 +427,7 @@ class StreamTests(Dialogue):
         turns = 0
         while not host.transport.all_written.endswith(b"\r\n.\r\n"):
             self.assertLessEqual(content.read * 300, len(host.transport.all_written) + 300)
-            host.transport.producer.resumeProducing()
+            host.protocol.resumeProducing()
             turns += 1
         self.assertEqual(turns, 10)
         host.says("250 ok")

@@ -17,10 +17,12 @@ from twisted_mail_node.events import (
 )
 from twisted_mail_node.message.status import Action
 from twisted_mail_node.queue.attempt import ATTEMPT_GRACE, NOTIFY_AGAIN, NOTIFY_TIME, ROUTE_TIME, SPOOL_AGAIN
+from twisted_mail_node.queue.queue import SWEEP_TIME
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.spool.mail import SpoolError, State
+from twisted_mail_node.waiting import DeadlineError
 
 DAY = 86400.0
 
@@ -281,8 +283,10 @@ class AttemptTests(SynchronousTestCase):
         world.send("joe@example.net")
         world.clock.advance(0)
         self.assertEqual(world.agent.requests[0].deadline, 600.0)
-        world.clock.advance(600.0 + ATTEMPT_GRACE)
-        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        world.pass_time(600.0 + ATTEMPT_GRACE - 1)
+        self.assertEqual(world.spool.entries()[0].state, State.ACTIVE)
+        world.pass_time(SWEEP_TIME)
+        self.assertEqual(len(self.flushLoggedErrors(DeadlineError)), 1)
         self.assertEqual(world.spool.entries()[0].state, State.DELAYED)
         (destination,) = world.queue._destinations.status()
         self.assertEqual(destination["in_flight"], 0)

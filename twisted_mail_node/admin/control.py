@@ -40,6 +40,8 @@ ORDER_TIME = 50.0
 REQUESTS_AHEAD = 100
 #: Octets of answer made at a time; the next are made when these have left.
 PIECE_SIZE = 64 * 1024
+#: Octets of a unix socket's path (unix(7): 108 with the NUL at its end).
+PATH_MAX = 107
 #: Seconds to find out whether another node answers on the socket.
 LOOK_TIME = 2.0
 
@@ -238,8 +240,10 @@ def prepare_place(path: Path) -> None:
     """Make the socket's directory (mode 0700) and remove a socket that a dead node left behind.
 
     :raises ControlSocketError: another node answers; or others may write into the directory; or there is something
-        that is no socket.
+        that is no socket; or the path is too long for one.
     """
+    if len(os.fsencode(path)) > PATH_MAX:
+        raise ControlSocketError(f"{path} is longer than a unix socket's path may be; choose a shorter state_dir")
     directory = path.parent
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ ANSWER_TIME = 60.0
 CONNECT_TIME = 5.0
 #: Octets of one line of a reply: a mail with thousands of recipients.
 LINE_MAX = 64 * 1024 * 1024
+#: The file in ``state_dir`` that a node holds locked while it lives.
+LOCK_NAME = "node.lock"
 _READ_SIZE = 256 * 1024
 
 
@@ -123,10 +127,24 @@ class ControlClient:
 
 
 def wait_until_gone(client: ControlClient, seconds: float) -> bool:
-    """Whether the node ended within ``seconds``; looks ten times a second."""
+    """Whether the node ended within ``seconds`` and gave its state directory back; looks ten times a second."""
     end = time.monotonic() + seconds
-    while client.is_running():
+    while client.is_running() or _is_locked(client.path.with_name(LOCK_NAME)):
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
     return True
+
+
+def _is_locked(lock: Path) -> bool:
+    try:
+        fd = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -70,6 +70,7 @@ class Orders:
         self._node = node
         self._reactor = reactor
         self._stop = stop
+        self._stopping = False
         self._commands: dict[str, Callable[[Shape], Awaitable[Result]]] = {
             "status": self.status,
             "reload": self.reload,
@@ -111,7 +112,9 @@ class Orders:
 
     async def stop(self, message: Shape) -> Result:
         """Stop in order: mail in transfer is finished first."""
-        self._reactor.callLater(STOP_AFTER, self._stop)
+        if not self._stopping:
+            self._stopping = True
+            self._reactor.callLater(STOP_AFTER, self._stop)
         return Result((), {"pid": os.getpid()})
 
     async def find(self, message: Shape) -> Result:

@@ -121,7 +121,7 @@ def _row(mail: Shape, now: float) -> list[str]:
         return [mail["queue_id"], age, size, sender, "nobody", "", "", "", ""]
     others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
     states = ", ".join(dict.fromkeys(one["state"] for one in waiting))
-    due = looks.duration(max(0.0, first["due"] - now)) if first["due"] is not None else ""
+    due = "" if first["due"] is None else looks.duration(first["due"] - now) if first["due"] > now else "now"
     words = looks.cut(first["last"]["words"], 100) if first["last"] else ""
     recipient = looks.cut(first["recipient"], 50) + others
     return [mail["queue_id"], age, size, sender, recipient, states, str(first["attempts"]), due, words]
@@ -184,7 +184,8 @@ def _recipient_lines(recipient: Shape, now: float) -> Iterator[str]:
     yield printable(f"  {recipient['recipient']}{was}: {', '.join(words)}")
     last = recipient["last"]
     if last:
-        host = " ".join(filter(None, (last["remote_host"], last["remote_address"]))) or recipient["destination"]
+        name, at = last["remote_host"], last["remote_address"]
+        host = at if at.startswith(f"{name}:") else " ".join(filter(None, (name, at))) or recipient["destination"]
         yield printable(f"      {host + ': ' if host else ''}{last['status']} {last['reason']}: {last['words']}")
 
 

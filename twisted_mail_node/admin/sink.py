@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
+from twisted_mail_node.admin.looks import count
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.interfaces import IContent, IDirectory, IIncoming, IMailQueue
 from twisted_mail_node.message.address import Address
@@ -137,7 +138,7 @@ class Counter:
 
     def _counts(self) -> str:
         queue = self._queue
-        return f"{queue.mails} mails, {queue.recipients} recipients, {queue.octets} octets"
+        return f"{count(queue.mails, 'mail')}, {count(queue.recipients, 'recipient')}, {queue.octets} octets"
 
 
 def sink_factory(queue: SinkQueue, reactor: Any) -> ESMTPFactory:

@@ -41,6 +41,9 @@ class Owner(Protocol):
     def leaving(self, connection: RelayConnection) -> None:
         """The connection takes no more jobs. May be told more than once."""
 
+    def quitting(self, connection: RelayConnection) -> None:
+        """The connection has left in order and given back what it had; QUIT follows."""
+
     def gone(self, connection: RelayConnection) -> None:
         """The connection has ended. Told once, the last thing of all."""
 
@@ -307,6 +310,7 @@ class RelayConnection(Wire):
         self._owner.leaving(self)
         if rest is not None:
             self._owner.put_back(rest, self, None)
+        self._owner.quitting(self)
         if self._broken is None:
             self._write(client.QUIT)
             self._replies.clear()

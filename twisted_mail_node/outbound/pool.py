@@ -196,6 +196,10 @@ class Pool:
             if connection in group:
                 group.remove(connection)
 
+    def quitting(self, connection: RelayConnection) -> None:
+        """It has left in order: another may be opened in its place."""
+        self._consider()
+
     def gone(self, connection: RelayConnection) -> None:
         """It has ended."""
         self._all.discard(connection)

@@ -29,8 +29,6 @@ from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses tried in one attempt; a domain with more is as well served by the first of them.
 TARGETS_MAX = 20
-#: Seconds beyond ``close``'s own for connections that were broken off to be gone.
-ABORT_TIME = 1.0
 
 Connect = Callable[[Any, str, int, RelayConnection, float], Deferred[IProtocol]]
 
@@ -99,6 +97,8 @@ class RelayManager:
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryStatus]:
         """Hand the mail to the next hop's best host that is ready for it (see IDeliveryAgent)."""
+        if not request.recipients:
+            return []
         pool = self._pools.get(request.next_hop)
         if pool is None:
             if self._closing:
@@ -109,8 +109,6 @@ class RelayManager:
                 status = DeliveryStatus(Action.DELAYED, "4.3.5", Reason.NO_ROUTE, f"{request.next_hop!r}: {error}")
                 return [status] * len(request.recipients)
             pool = self._pool(request.next_hop)
-        if not request.recipients:
-            return []
         job = Job(request, self._reactor.seconds())
         pool.submit(job)
         return await job.done

@@ -59,7 +59,7 @@ class Wire(Protocol):
         self._timer: IDelayedCall | None = None
         self._deadline = 0.0
         self._late = False
-        self._led = Led(self._story(), self._ended)
+        self._led: Led
 
     def _story(self) -> Coroutine[Any, Any, None]:
         """What this connection is for."""
@@ -79,6 +79,7 @@ class Wire(Protocol):
         no_delay = getattr(self.transport, "setTcpNoDelay", None)
         if no_delay is not None:
             no_delay(True)
+        self._led = Led(self._story(), self._ended)
         self._led.start()
 
     def dataReceived(self, data: bytes) -> None:
@@ -166,7 +167,8 @@ class Wire(Protocol):
         """The connection is over; replies that came before are still heard."""
         if self._broken is None:
             self._broken = broken
-        self._led.resume()
+        if self.transport is not None:
+            self._led.resume()
 
     def _close(self, at_once: bool) -> None:
         """Close the transport and stop the timer."""

@@ -2,7 +2,7 @@
 
     route each recipient            -> groups with the same agent and next hop, carried side by side
     a place in the window           -> (remote only) or: put off without an attempt
-    agent.deliver(request)          -> one delivery status for each recipient
+    agent.deliver(request)          -> one delivery status for each recipient, or the end of its time
     settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
     spool.record                    -> the next group commit
 
@@ -27,6 +27,7 @@ from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import jittered
+from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
@@ -59,6 +60,8 @@ _Way = Route | DeliveryStatus | None
 
 class Attempts:
     """Makes attempts.
+
+    :ivar under_way: watches over the agents; to be swept now and then.
 
     :param attempt_time: seconds an attempt may last; the agent's own steps have shorter deadlines.
     :param gone: tells whether an operator removed the mail since the attempt began.
@@ -93,6 +96,7 @@ class Attempts:
         self._publish = publish
         self._outcomes = outcomes
         self._deadline = attempt_time
+        self.under_way = Watch(clock, attempt_time + ATTEMPT_GRACE)
         self._gone = gone
         self._alone = alone
         self._due_at = due_at
@@ -103,19 +107,18 @@ class Attempts:
 
     async def carry(self, mail: Mail) -> None:
         """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
-        groups: dict[_Way, list[Entry]] = {}
-        for entry in mail.entries:
-            way = await self._way(entry)
-            if way in groups:
-                groups[way].append(entry)
-            else:
-                groups[way] = [entry]
-        if len(groups) == 1:
-            finished = await self._carry_group(mail, way, groups[way])
+        entries = mail.entries
+        if len(entries) == 1:  # most mails, and much cheaper than what follows
+            finished = await self._carry_group(mail, await self._way(entries[0]), entries)
         else:
-            several = [Deferred.fromCoroutine(self._carry_group(mail, way, group)) for way, group in groups.items()]
-            finished = sum(await gatherResults(several))
-        await self._finish(mail, finished)
+            groups: dict[_Way, list[Entry]] = {}
+            for entry in entries:
+                groups.setdefault(await self._way(entry), []).append(entry)
+            finished = await self._carry_groups(mail, groups)
+        if finished == len(mail.envelope.recipients) and not self._gone(mail.queue_id):
+            self._publish(MailFinished(mail.queue_id, self._clock.seconds() - mail.received))
+        elif finished == len(entries) or mail.queue_id in self._unsure:
+            await self._ask_whether_finished(mail)
 
     async def put_back(self, mail: Mail) -> None:
         """Nobody has room for it now: let it be due at once, in the order of its coming."""
@@ -148,7 +151,14 @@ class Attempts:
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
         return route
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: list[Entry]) -> int:
+    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
+        """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
+        stories = [self._carry_group(mail, way, entries) for way, entries in groups.items()]
+        if len(stories) == 1:
+            return await stories[0]
+        return sum(await gatherResults([Deferred.fromCoroutine(story) for story in stories]))
+
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> int:
         """Carry recipients that go the same way; gives how many are finished and recorded so."""
         try:
             if way is None:
@@ -163,17 +173,14 @@ class Attempts:
                     if place.stopping:
                         return 0
                     return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
-                statuses = ()
-                try:
-                    statuses = await self._deliver(mail, way, entries)
-                finally:
-                    self._destinations.leave(place, statuses)
+                statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
+                self._destinations.leave(place, statuses)
             return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
         return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
 
-    async def _deliver(self, mail: Mail, route: Route, entries: list[Entry]) -> Sequence[DeliveryStatus]:
+    async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
         if self._gone(mail.queue_id):
             return ()
@@ -188,10 +195,13 @@ class Attempts:
                 route.next_hop,
                 self._deadline,
             )
-            statuses = await within(self._clock, self._deadline + ATTEMPT_GRACE, agent.deliver(request))
-            if len(statuses) == len(entries) and all(map(_is_status, statuses)):
-                return statuses
-            raise TypeError(f"not a delivery status for each of {len(entries)} recipients: {statuses!r}")
+            statuses = await self.under_way.over(agent.deliver(request))
+            if len(statuses) != len(entries):
+                raise TypeError(f"{len(statuses)} delivery statuses for {len(entries)} recipients")
+            for status in statuses:
+                if not isinstance(status, DeliveryStatus):
+                    raise TypeError(f"not a delivery status: {status!r}")
+            return statuses
         except Exception:
             _log.failure(
                 "agent {agent} broke with {queue_id} to {next_hop}",
@@ -203,9 +213,10 @@ class Attempts:
 
     async def _close(self, mail: Mail, outcome: Outcome) -> int:
         """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
-        finished = await self._record(outcome.changes)
-        if outcome.finals:
-            finished += await self._record(await self._report(mail, outcome.finals))
+        changes, finals = outcome
+        finished = await self._record(changes)
+        if finals:
+            finished += await self._record(await self._report(mail, finals))
         return finished
 
     async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
@@ -249,22 +260,17 @@ class Attempts:
                 self._due_at(change.due)
         return finished
 
-    async def _finish(self, mail: Mail, finished: int) -> None:
-        """Say so when the mail has left the spool: we finished all its recipients, or the spool has it no more.
+    async def _ask_whether_finished(self, mail: Mail) -> None:
+        """Other recipients of the mail were not ours to try, or are finished since: the spool knows.
 
         Recipients that are due at different times may be in attempts at once; the attempt that ends last asks.
         """
         queue_id = mail.queue_id
-        if finished < len(mail.entries) and queue_id not in self._unsure:
+        if not self._alone(queue_id):
+            self._unsure.add(queue_id)
             return
-        if finished < len(mail.envelope.recipients):
-            if not self._alone(queue_id):
-                self._unsure.add(queue_id)
-                return
-            self._unsure.discard(queue_id)
-            if await self._is_kept(queue_id):
-                return
-        if not self._gone(queue_id):
+        self._unsure.discard(queue_id)
+        if not await self._is_kept(queue_id) and not self._gone(queue_id):
             self._publish(MailFinished(queue_id, self._clock.seconds() - mail.received))
 
     async def _is_kept(self, queue_id: str) -> bool:
@@ -286,7 +292,3 @@ class Attempts:
         self._naps.discard(nap)
         if timer.active():
             timer.cancel()
-
-
-def _is_status(status: object) -> bool:
-    return isinstance(status, DeliveryStatus)

@@ -42,7 +42,7 @@ MAIL_WEIGHT = 2048
 FRESH_PART = 0.75
 #: New mails whose attempts begin in one reactor turn: some milliseconds.
 BEGUN_AT_ONCE = 200
-#: Seconds between two looks at who waits too long for a place.
+#: Seconds between two looks at who waits too long for a place, and which agent takes too long.
 SWEEP_TIME = 60.0
 
 _log = Logger()
@@ -202,6 +202,7 @@ class OutgoingQueue:
     def _sweep(self) -> None:
         self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
         self._destinations.sweep()
+        self._attempts.under_way.sweep()
 
     # -- mails come in
 
