@@ -221,7 +221,7 @@ class Generator:
                 self._refuse(session, octets)
                 return
             self._send_content(session)
-        elif state == _MAIL or state == _RCPT:
+        elif state in (_MAIL, _RCPT):
             if octets[:1] != b"2":
                 self._refuse(session, octets)
                 return

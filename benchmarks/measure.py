@@ -180,7 +180,7 @@ def medians(results: Sequence[Result]) -> list[Result]:
         counts = {field: sum(getattr(one, field) for one in group) for field in ("mails", "missing")}
         connections = int(statistics.median(one.connections for one in group))
         words = next((one.words for one in group if one.words), "")
-        found.append(Result(server, point, **middle, **counts, connections=connections, words=words))  # type: ignore[arg-type]
+        found.append(Result(server, point, **middle, **counts, connections=connections, words=words))
     return found
 
 
@@ -208,10 +208,8 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Rows under each other; the first is the head, words stand left and figures right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
-        cells = [
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
+        pairs = enumerate(zip(row, widths, strict=True))
+        cells = [cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in pairs]
         print("  ".join(cells).rstrip())
         if number == 0:
             print("  ".join("-" * width for width in widths))
@@ -294,6 +292,28 @@ def started(servers: Sequence[Server]) -> list[Server]:
 def peers(names: Sequence[str], workdir: Path) -> list[Server]:
     """The other servers asked for."""
     return [Postfix(workdir) for _ in dict.fromkeys(names)]
+
+
+def in_turns(
+    servers: Sequence[Server], points: Sequence[Point], reps: int, one_run: Callable[[Server, Point], Result]
+) -> list[Result]:
+    """The medians of ``reps`` runs. Servers and points take turns, so that a slow minute of the machine hits all."""
+    results: list[Result] = []
+    running: list[Server] = []
+    try:
+        running = started(servers)
+        for number in range(1, reps + 1):
+            for point in points:
+                for server in running:
+                    results.append(one_run(server, point))
+                    rate = results[-1].arrived or results[-1].accepted
+                    print(f"run {number}: {server.name}, {point}: {rate:.0f}/s", file=sys.stderr, flush=True)
+    except NotAvailable as reason:
+        raise SystemExit(str(reason)) from None
+    finally:
+        for server in running:
+            server.stop()
+    return sorted(medians(results), key=lambda one: points.index(one.point))
 
 
 def settle() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -15,26 +16,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measure
 from benchmarks.load import loopback
 from benchmarks.measure import Point, Result
-from benchmarks.servers import LOCAL, Node, NotAvailable, Server
+from benchmarks.servers import LOCAL, Node, Server
 
 POINTS = "10240:50:kept,10240:50:new,102400:50:new,1048576:10:new"
 
 
 def one_run(server: Server, point: Point, chosen: argparse.Namespace) -> Result:
-    """A short run to learn the rate, then the one that counts, into a new Maildir."""
+    """Two short runs to learn the rate, then the one that counts, into a new Maildir."""
     how = {"smtp_source": chosen.generator == "smtp-source", "pipelining": chosen.pipelining}
-    arrived = None if server.maildir is None else server.delivered
     mails = 2 * point.sessions
-    for _ in range(2):
+    for share in (4, 1):
         server.fresh_maildir()
-        base = server.delivered()
-        trial = measure.run(server, point, mails, chosen.rcpt, arrived and (lambda: server.delivered() - base), **how)
-        mails = measure.mails_for(trial.arrived or trial.accepted, point, chosen.secs / 4, chosen.max)
-    mails = measure.mails_for(trial.arrived or trial.accepted, point, chosen.secs, chosen.max)
+        trial = measure.run(server, point, mails, chosen.rcpt, arrivals(server), **how)
+        mails = measure.mails_for(trial.arrived or trial.accepted, point, chosen.secs / share, chosen.max)
     server.fresh_maildir()
-    base = server.delivered()
     measure.settle()
-    return measure.run(server, point, mails, chosen.rcpt, arrived and (lambda: server.delivered() - base), **how)
+    return measure.run(server, point, mails, chosen.rcpt, arrivals(server), **how)
+
+
+def arrivals(server: Server) -> Callable[[], int] | None:
+    """Counts the mails that arrive from now on; ``None`` when the Maildir is not known."""
+    if server.maildir is None:
+        return None
+    base = server.delivered()
+    return lambda: server.delivered() - base
 
 
 def main() -> None:
@@ -51,24 +56,7 @@ def main() -> None:
         else:
             extra = chosen.settings.read_text() if chosen.settings else ""
             servers = [Node(workdir, chosen.workers, extra), *measure.peers(chosen.peer, workdir)]
-        results: list[Result] = []
-        running: list[Server] = []
-        try:
-            running = measure.started(servers)
-            for number in range(chosen.reps):
-                for point in points:
-                    for server in running:
-                        results.append(one_run(server, point, chosen))
-                        print(
-                            f"run {number + 1}: {results[-1].server}, {point}: {results[-1].arrived:.0f}/s",
-                            file=sys.stderr,
-                        )
-        except NotAvailable as reason:
-            raise SystemExit(str(reason)) from None
-        finally:
-            for server in running:
-                server.stop()
-    found = sorted(measure.medians(results), key=lambda one: points.index(one.point))
+        found = measure.in_turns(servers, points, chosen.reps, lambda server, point: one_run(server, point, chosen))
     measure.print_results(found, "in Maildir/s")
     measure.print_ratios(found, "in Maildir")
 

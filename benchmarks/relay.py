@@ -16,13 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import measure
 from benchmarks.load import loopback
 from benchmarks.measure import Point, Result
-from benchmarks.servers import REMOTE, Node, NotAvailable, Server, SinkProcess
+from benchmarks.servers import REMOTE, Node, Server, SinkProcess
 
 POINTS = "10240:50:kept"
 
 
 def one_run(server: Server, sink: SinkProcess, point: Point, chosen: argparse.Namespace) -> Result:
-    """A short run to learn the rate, then the one that counts."""
+    """Two short runs to learn the rate, then the one that counts."""
     how = {"smtp_source": chosen.generator == "smtp-source", "pipelining": chosen.pipelining}
     mails = 2 * point.sessions
     for share in (4, 1):
@@ -44,8 +44,6 @@ def main() -> None:
     points = measure.parsed_points(options, chosen)
     with measure.Workdir(chosen.workdir) as workdir:
         sink = SinkProcess(own=chosen.own_sink)
-        running: list[Server] = []
-        results: list[Result] = []
         try:
             if chosen.target:
                 print(f"the target must relay {chosen.rcpt} to 127.0.0.1:{sink.port}", file=sys.stderr)
@@ -56,22 +54,11 @@ def main() -> None:
                 servers = [Node(workdir, chosen.workers, extra), *measure.peers(chosen.peer, workdir)]
             for server in servers:
                 server.sink_port = sink.port
-            running = measure.started(servers)
-            for number in range(chosen.reps):
-                for point in points:
-                    for server in running:
-                        results.append(one_run(server, sink, point, chosen))
-                        print(
-                            f"run {number + 1}: {results[-1].server}, {point}: {results[-1].arrived:.0f}/s",
-                            file=sys.stderr,
-                        )
-        except NotAvailable as reason:
-            raise SystemExit(str(reason)) from None
+            found = measure.in_turns(
+                servers, points, chosen.reps, lambda server, point: one_run(server, sink, point, chosen)
+            )
         finally:
-            for server in running:
-                server.stop()
             sink.stop()
-    found = sorted(measure.medians(results), key=lambda one: points.index(one.point))
     print(f"relayed to {sink.name}")
     measure.print_results(found, "relayed/s", connections=True)
     measure.print_ratios(found, "relayed")

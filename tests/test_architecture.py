@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -53,8 +54,8 @@ class Module(NamedTuple):
 def imports_of(node: ast.AST) -> Iterator[str]:
     """Every module a source imports, at its top or in a function, as full names; not what only types need."""
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        for child in node.orelse:
-            yield from imports_of(child)
+        for other in node.orelse:
+            yield from imports_of(other)
         return
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
@@ -64,6 +65,7 @@ def imports_of(node: ast.AST) -> Iterator[str]:
         yield from imports_of(child)
 
 
+@cache
 def modules() -> list[Module]:
     """Every module of the package but its own ``__init__``."""
     found = []

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.events import CommandRefused, SessionClosed, SessionOpened, SessionRefused
 from twisted_mail_node.inbound.transaction import Transaction
-from twisted_mail_node.policy.verdict import Asked, Refuse
+from twisted_mail_node.policy.verdict import Asked, Refuse, Verdict
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.extensions import ehlo_lines
 from twisted_mail_node.smtp.reply import Reply
@@ -40,8 +40,10 @@ if TYPE_CHECKING:
 
 #: Octets that may wait in memory while a decision is awaited; then the transport is paused.
 AHEAD_MAX = 65536
-#: A client that does nothing but NOOP, RSET, VRFY or HELP is sent away after so many times ``limits.errors``.
+#: A client that does nothing but EHLO, NOOP, RSET, VRFY or HELP is sent away after so many times ``limits.errors``.
 IDLE_COMMANDS = 5
+#: Seconds a client has to read our last words; one that does not is cut off.
+LINGER = 30.0
 
 START_INPUT = Reply.make(354, "", "Send the message; end with CR LF . CR LF")
 RESET = Reply.make(250, "2.0.0", "OK")
@@ -86,8 +88,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_asked", "_client", "_errors", "_factory", "_led", "_mails", "_out", "_reading", "_session", "_transaction",
-        "_wire", "_writable", "deadline", "ending", "opened", "transport",
+        "_asked", "_client", "_errors", "_factory", "_led", "_mails", "_out", "_reading", "_session", "_standing",
+        "_transaction", "_wire", "_writable", "deadline", "ending", "opened", "transport",
     )  # fmt: skip
 
     def __init__(self, factory: ESMTPFactory, client: str) -> None:
@@ -97,6 +99,7 @@ class Connection:
         self._wire = ServerSession()
         self._asked = Asked(self._session, factory.kind, client, factory.may_relay(client))
         self._transaction: Transaction | None = None
+        self._standing: Verdict | None = None  # Discard or Hold, said before MAIL: it stands for every mail
         self._out: list[bytes] = []
         self._errors = 0.0
         self._mails = 0
@@ -178,7 +181,10 @@ class Connection:
     def late(self, now: float) -> None:
         """Called now and then: end the session if its time is over."""
         if self.deadline and now > self.deadline:
-            self.end(TIMEOUT, Reason.TIMEOUT)
+            if self._led is None:
+                self.transport.abortConnection()  # the story is over, but the client does not read its end
+            else:
+                self.end(TIMEOUT, Reason.TIMEOUT)
         elif now - self.opened > self._factory.limits.session_time:
             self.end(DEADLINE, Reason.SESSION_DEADLINE)
             if self._led is not None and not self._led.paused:
@@ -205,16 +211,19 @@ class Connection:
             reply = verdict.reply
             self._publish_refused(reply, verdict.reason)
             raise _Ending(reply._replace(code=554) if reply.is_permanent else reply, verdict.reason)
+        self._standing = verdict
         self._out.append(factory.greeting)
 
     async def _hello(self, event: Hello) -> None:
         factory, asked = self._factory, self._asked
         self._abandon()
+        self._count_error(1 / IDLE_COMMANDS)
         asked.helo, asked.extended = event.name, event.extended
         verdict = await factory.chain.ask("helo", asked)
         if isinstance(verdict, Refuse):
             self._refuse(verdict.reply, "EHLO", verdict.reason)
             return
+        self._standing = verdict or self._standing
         self._wire.answer(RESET)
         self._out.append(factory.ehlo if event.extended else factory.helo)
 
@@ -225,7 +234,7 @@ class Connection:
         asked = Asked(
             asked.session, asked.listener, asked.client, asked.may_relay, asked.helo, asked.extended, notes=asked.notes
         )
-        transaction = Transaction(self._factory, asked)
+        transaction = Transaction(self._factory, asked, self._standing)
         reply = await transaction.mail(event)
         if reply.code < 400:
             self._transaction = transaction
@@ -341,6 +350,7 @@ class Connection:
             self._reading = True
             self.transport.resumeProducing()
         await pause
+        self.deadline = 0.0
 
     def _flush(self) -> None:
         out = self._out
@@ -388,6 +398,7 @@ class Connection:
         if reply is not None:
             self._out.append(reply.octets())
         self._flush()
+        self.deadline = self._factory.clock.seconds() + LINGER
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 

@@ -66,7 +66,7 @@ class ContentReader:
         if self.refusal is None:
             if bare:
                 self.refuse(BARE_NEWLINE)
-            elif count(header, b"Received") >= self._limits.hops:
+            elif count(header, b"Received") > self._limits.hops:
                 self.refuse(TOO_MANY_HOPS)
         return header
 

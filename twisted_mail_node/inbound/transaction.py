@@ -14,7 +14,7 @@ from twisted_mail_node.message.header import has
 from twisted_mail_node.message.trace import date_field, message_id, received
 from twisted_mail_node.policy.verdict import Asked, Discard, Hold, Refuse, Verdict
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.smtp.extensions import MailParameters
+from twisted_mail_node.smtp.extensions import NO_MAIL_PARAMETERS
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.smtp.server import MailFrom, RcptTo
 from twisted_mail_node.spool.mail import SpoolError
@@ -38,19 +38,21 @@ DIRECTORY_FAILED = Reply.make(
 class Transaction:
     """One mail transaction of one session.
 
+    :param standing: what a policy said before MAIL; Discard and Hold count for this mail too.
     :ivar asked: what the policies are shown; belongs to this transaction from MAIL on.
     """
 
     __slots__ = ("_discard", "_factory", "_hold", "_parameters", "_seen", "asked", "reader")
 
-    def __init__(self, factory: ESMTPFactory, asked: Asked) -> None:
+    def __init__(self, factory: ESMTPFactory, asked: Asked, standing: Verdict | None = None) -> None:
         self._factory = factory
-        self._parameters = MailParameters()
+        self._parameters = NO_MAIL_PARAMETERS
         self._seen: set[Address] = set()
         self._hold = ""
         self._discard: Discard | None = None
         self.asked = asked
         self.reader: ContentReader | None = None
+        self._noted(standing)
 
     async def mail(self, command: MailFrom) -> Reply:
         """MAIL (RFC 5321 section 4.1.1.2)."""

@@ -45,13 +45,15 @@ class Admission:
 
 
 def network_of(client: str) -> str:
-    """The address itself for IPv4, its /64 for IPv6."""
+    """The address itself for IPv4 (mapped into IPv6 or not), its /64 for IPv6."""
     if ":" not in client:
         return client
     try:
         address = IPv6Address(client.partition("%")[0])
     except ValueError:
         return client
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
     return str(IPv6Address(int(address) >> 64 << 64))
 
 

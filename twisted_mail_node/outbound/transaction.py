@@ -25,6 +25,8 @@ RECIPIENTS_MAX = 100
 AT_ONCE_MAX = 65536
 #: Octets that are given to the transport in one piece. What is larger is read and written block by block.
 WHOLE_MAX = 524288
+#: Octets of such a block; some four copies of it are in memory at a time.
+BLOCK_SIZE = 131072
 
 
 class Way(Enum):
@@ -221,7 +223,7 @@ class Transaction:
 def _blocks(request: DeliveryRequest) -> Iterator[bytes]:
     if request.header:
         yield request.header
-    yield from request.content.blocks()
+    yield from request.content.blocks(BLOCK_SIZE)
 
 
 def _too_many(reply: Reply) -> bool:

@@ -59,6 +59,8 @@ async def _first(policies: Sequence[IPolicy], stage: Stage, asked: Asked) -> Ver
     for policy in policies:
         verdict: Verdict | None = await getattr(policy, stage)(asked)
         if verdict is not None:
+            if not isinstance(verdict, Verdict):
+                raise TypeError(f"the policy {policy.name!r} gave {verdict!r}, which is no verdict")
             return verdict
     return None
 

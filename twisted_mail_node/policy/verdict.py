@@ -72,7 +72,7 @@ class Asked:
     recipients: list[Recipient] = field(default_factory=list)
     header: bytes = b""
     size: int = 0
-    notes: dict[str, object] | None = None
+    notes: dict[str, object] = field(default_factory=dict)
 
 
 @implementer(IPolicy)

@@ -77,7 +77,7 @@ def _literal(text: str) -> str:
     """An address literal (RFC 5321 section 4.1.3) in its one spelling."""
     inner = text[1:-1]
     try:
-        if not text.endswith("]"):
+        if not text.endswith("]") or "%" in inner:  # a zone (RFC 4007) means something on one host only
             raise AddressValueError
         if inner[:5].lower() == "ipv6:":
             return f"[IPv6:{IPv6Address(inner[5:])}]"

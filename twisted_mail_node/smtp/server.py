@@ -135,6 +135,7 @@ ORDER: dict[tuple[str, str], str] = {
 _ALWAYS = frozenset(("NOOP", "VRFY", "EXPN", "HELP", "QUIT"))
 _NOT_HERE = frozenset(("STARTTLS", "AUTH", "ETRN", "ATRN", "TURN", "SEND", "SOML", "SAML", "BURL"))
 _OTHER_PROTOCOLS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI * HTTP", b"DELETE ", b"SSH-")
+_TLS_HELLO = b"\x16"  # its first octet
 
 _NO_CHUNKS = NewlineCheck()  # stands where no BDAT was seen, so that an idle session holds no object for it
 
@@ -242,7 +243,7 @@ class ServerSession:
 
     def _unfinished_line(self) -> Wrong | None:
         buffer, at = self._buffer, self._at
-        if self.state == "start" and buffer[at] == 0x16:  # the first octet of a TLS hello
+        if self.state == "start" and buffer.startswith(_TLS_HELLO, at):
             return Wrong("", NOT_SMTP, close=True)
         if len(buffer) - at > COMMAND_LINE_MAX:
             # keep a last CR, it may be half of the line's end
@@ -254,6 +255,8 @@ class ServerSession:
         return None
 
     def _command(self, line: bytes) -> Occurrence:
+        if self.state == "start" and line.startswith(_TLS_HELLO):
+            return Wrong("", NOT_SMTP, close=True)
         if b"\n" in line or b"\r" in line:
             return Wrong("", BARE_NEWLINE)
         try:
@@ -327,7 +330,7 @@ class ServerSession:
             # How many octets follow cannot be known: whatever comes next must not run as a command.
             return Wrong("BDAT", BDAT_SYNTAX, close=True)
         self._chunk = (int(size), last)
-        if self._newlines is _NO_CHUNKS:
+        if self.state != "chunking":  # the first chunk of a mail, or one whose octets are only to be passed over
             self._newlines = NewlineCheck()
         if (self.state, "BDAT") in ORDER:
             self._pending = "BDAT"
@@ -344,7 +347,7 @@ class ServerSession:
             return Wrong(verb, _SEQUENCE[self.state])
         if verb in _NOT_HERE:
             return Wrong(verb, Reply.make(502, "5.5.1", f"{verb} is not offered here", Reason.NOT_IMPLEMENTED))
-        if self.state == "start" and (line.startswith(_OTHER_PROTOCOLS) or line[:1] == b"\x16"):
+        if self.state == "start" and line.startswith(_OTHER_PROTOCOLS):
             return Wrong("", NOT_SMTP, close=True)
         return Wrong(verb[:20], UNKNOWN)
 

@@ -78,7 +78,9 @@ class Unstuffer:
             if head[0] == 0x2E:
                 at += 1
             self._begun = True
-        end = buffer.find(_END, at)
+        # One search for a line that begins with a dot serves both: most content has none but the end.
+        dot = buffer.find(b"\r\n.", at)
+        end = buffer.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             piece, after = buffer[at : end + 2], end + 5
         else:
@@ -88,7 +90,7 @@ class Unstuffer:
                     after -= len(beginning)
                     break
             piece = buffer[at:after]
-        if b"\r\n." in piece:
+        if 0 <= dot < at + len(piece) - 2:
             piece = piece.replace(b"\r\n.", b"\r\n")
         if not self.bare and has_bare_newline(piece):
             self.bare = True
