@@ -145,7 +145,9 @@ def main() -> None:
     options.add_argument("--target", help="host:port of a server that runs already, instead of starting the node")
     options.add_argument("--pid", type=int, default=0, help="with --target: its first process, for memory")
     options.add_argument("--rcpt", default=LOCAL, help="with --target: a recipient for the probes (%(default)s)")
-    options.add_argument("--workdir", type=Path, help="where to work (default: a new directory in /var/tmp, removed)")
+    options.add_argument(
+        "--workdir", type=Path, help="work below it and keep what is there (default: /var/tmp, removed at the end)"
+    )
     chosen = options.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -24,6 +24,8 @@ LOAD_TIME = 90.0
 DRAIN_TIME = 60.0
 #: No more arrivals for so long: the rest is not coming.
 STUCK_TIME = 15.0
+#: Seconds to make a file above which ext4 is looking for inodes that were not deleted just now; 20 µs are usual.
+SLOW_CREATE = 100e-6
 #: Octets of one point in all, so that the disk is not filled.
 OCTETS_MAX = 1_500_000_000
 
@@ -244,7 +246,9 @@ def common_options(description: str, points: str) -> argparse.ArgumentParser:
     options.add_argument("--settings", type=Path, help="a file with more settings for the node")
     options.add_argument("--generator", choices=["own", "smtp-source"], default="own", help="who brings the mail")
     options.add_argument("--pipelining", action="store_true", help="MAIL, RCPT and DATA together (own generator)")
-    options.add_argument("--workdir", type=Path, help="where to work (default: a new directory in /var/tmp, removed)")
+    options.add_argument(
+        "--workdir", type=Path, help="work below it and keep what is there (default: /var/tmp, removed at the end)"
+    )
     return options
 
 
@@ -259,18 +263,24 @@ def parsed_points(options: argparse.ArgumentParser, chosen: argparse.Namespace) 
 
 
 class Workdir:
-    """The directory to work in: made when none was named, and then removed at the end."""
+    """A new directory to work in. Below the one that was named it is kept; otherwise it is removed at the end."""
 
     def __init__(self, named: Path | None) -> None:
-        self._own = named is None
-        self.path = (named or machine.new_workdir()).resolve()
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._keep = named is not None
+        self.path = machine.new_workdir(named)
 
     def __enter__(self) -> Path:
+        create = machine.create_time(self.path / "probe")
+        if create > SLOW_CREATE:
+            print(
+                f"Making a file takes {create * 1e6:.0f} µs here. Many files were deleted in the last minutes, or the"
+                " disk is busy: these figures will be too low. See Traps in benchmarks/README.rst.",
+                file=sys.stderr,
+            )
         return self.path
 
     def __exit__(self, *_: object) -> None:
-        if self._own:
+        if not self._keep:
             shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -13,11 +13,11 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 
-try:
-    from benchmarks.load import loopback
-except ImportError:  # run by its path
-    from load import loopback  # type: ignore[import-not-found, no-redef]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.load import loopback
 
 #: Seconds between two reports.
 REPORT = 0.02

@@ -13,6 +13,7 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
+    from pathlib import Path
 
     from twisted.internet.defer import Deferred
 
@@ -33,6 +34,7 @@ class IContent(Interface):
 
     size: int = Attribute("octets in all")
     octets: bytes | None = Attribute("the whole content when it lies in memory, else None")
+    path: Path | None = Attribute("the file that holds the whole content and nothing else, if there is one, else None")
     eight_bit: bool = Attribute("True when any octet is above 127")
 
     def blocks(size: int = 262144) -> Iterator[bytes]:

@@ -136,11 +136,11 @@ class MailNode(MultiService):
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
             reactor=reactor,
-            clock=reactor,
             hostname=settings.hostname,
             sync=settings.delivery.sync,
             delivered=parts.quota.delivered,
         )
+        parts.maildir.start()
         parts.relay = RelayManager(
             hostname=settings.hostname,
             resolver=StubResolver(
@@ -262,13 +262,14 @@ class MailNode(MultiService):
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
         await self._parts.queue.stop(STOP_QUEUE)
         await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
+        await self._parts.maildir.close()
         await maybeDeferred(super().stopService)
         self.publish(NodeStopped(round(self._reactor.seconds() - began, 3)))
         self._close()
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("maildir", "spool", "log"):
+        for name in ("spool", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()
@@ -282,6 +283,9 @@ class MailNode(MultiService):
         self._ports.clear()
         if self.running:
             await maybeDeferred(super().stopService)
+        maildir = getattr(self._parts, "maildir", None)
+        if maildir is not None:
+            await maildir.close()
         self._close()
 
     def _take_down(self, failure: Any) -> Deferred[Any]:

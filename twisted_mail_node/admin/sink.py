@@ -33,6 +33,7 @@ class Forgotten:
     """The content of a mail that was thrown away: only its size is left."""
 
     octets = b""
+    path = None
     eight_bit = False
 
     def __init__(self, size: int) -> None:

@@ -1,67 +1,86 @@
 """MaildirStore delivers mail into Maildirs (https://cr.yp.to/proto/maildir.html), many mails at a time.
 
-Requests gather while a batch is being written; one thread writes a batch, syncs it once and then tells the reactor,
-once. A mail that comes alone is written at once. When batches follow each other closely, the thread waits a few
-milliseconds before it takes the next, so that it syncs ten mails at a time rather than one or two.
-
-The spool keeps a mail until its status is recorded, so nothing is lost when anything here fails: every error is a
-delay of that recipient, an error of the sync a delay of the whole batch (those mails may then be there twice).
+Requests go to a writing process (``delivery.writer``), which writes what has come in one batch, syncs it once, and
+tells. The spool keeps a mail until its status is recorded, so nothing is lost when anything here fails: every error is
+a delay of that recipient, an error of the sync a delay of the whole batch, the death of the process a delay of all it
+had (those mails may then be there twice).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import threading
-import time
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mail_node.delivery.batch import INTERNAL, BatchWriter, Job
+from twisted_mail_node.delivery.frames import (
+    BROKEN,
+    DELIVERED,
+    Frames,
+    Job,
+    Target,
+    Written,
+    decode_result,
+    encode_goodbye,
+    encode_job,
+)
 from twisted_mail_node.delivery.sync import SyncMode
 from twisted_mail_node.interfaces import IDeliveryAgent
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.message.trace import delivered_to, return_path
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.threads import in_thread
 
 _log = Logger()
 
-#: Mails (files) of one batch. Larger batches gain nothing: at 200 the sync costs 5 µs a mail.
-BATCH_MAILS = 200
-#: Octets of one batch: what a slow disk (50 MB/s) still syncs in a third of a second.
-BATCH_OCTETS = 16 << 20
-#: Seconds to gather when batches follow each other this closely. Nobody waits for it: the mail is accepted already.
-LINGER = 0.01
 #: How often (seconds) deadlines are looked at; they are minutes.
 WATCH = 1.0
-
-#: Seconds ``close`` waits for the thread; one that hangs in a dead filesystem must not hold the process.
+#: Seconds ``close`` waits for the process; one that hangs in a dead filesystem must not hold the node.
 CLOSE_WAIT = 30.0
+#: Seconds between two starts of the process: one that dies at once must not be started all the time.
+RESTART = 1.0
 
+DONE = DeliveryStatus(Action.DELIVERED, "2.0.0", Reason.DELIVERED, "Delivered to the mailbox")
+UNKNOWN = DeliveryStatus(Action.FAILED, "5.1.1", Reason.UNKNOWN_RECIPIENT, "No such user here")
+INTERNAL = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "Internal error")
 LATE = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.STORE_FAILED, "The mailbox could not be written in time")
 STOPPED = DeliveryStatus(Action.DELAYED, "4.3.2", Reason.SHUTTING_DOWN, "The node is stopping")
+DIED = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.STORE_FAILED, "The process that writes mailboxes has ended")
 
-Done = list[tuple[int, list[DeliveryStatus]]]
-
-
-class CallFromThread(Protocol):
-    """The one thing of ``IReactorFromThreads`` that is used here."""
-
-    def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> object:
-        """Call it in the reactor's thread."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: What is wrong with the mailbox rather than with the system.
+_MAILBOX = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG)
 
 
 class _Waiting(NamedTuple):
-    deferred: Deferred[list[DeliveryStatus]]
-    request: DeliveryRequest
+    done: Deferred[list[Written]]
     deadline: float
+
+
+class _Process(ProcessProtocol):
+    """The reactor's end of the pipes."""
+
+    def __init__(self, store: MaildirStore) -> None:
+        self._store = store
+        self._frames = Frames()
+
+    def outReceived(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            self._store.written(*decode_result(frame))
+
+    def processEnded(self, reason: Failure) -> None:
+        self._store.process_ended(reason)
 
 
 @implementer(IDeliveryAgent)
@@ -69,138 +88,166 @@ class MaildirStore:
     """Delivers into Maildirs.
 
     :param path_of: where the Maildir of an address is; ``None`` when nobody has it (any more).
-    :param clock: for deadlines.
-    :param sync: how batches are made durable, see ``delivery.sync``.
+    :param reactor: starts the process; for time, and for threads.
     :param hostname: ours, a part of the file names.
+    :param sync: how batches are made durable, see ``delivery.sync``.
     :param delivered: told of every mail that lies in a mailbox, with its octets (quota).
-    :param linger: see LINGER.
     """
 
     def __init__(
         self,
         *,
         path_of: Callable[[Address], Path | None],
-        reactor: CallFromThread,
-        clock: IReactorTime,
+        reactor: Any,
         hostname: str,
         sync: SyncMode = "auto",
         delivered: Callable[[Address, int], None] | None = None,
-        linger: float = LINGER,
     ) -> None:
         self._path_of = path_of
         self._reactor = reactor
-        self._clock = clock
-        self._writer = BatchWriter(hostname, sync)
+        self._command = [sys.executable, "-m", "twisted_mail_node.delivery.writer", hostname, sync]
         self._delivered = delivered
-        self._linger = linger
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._waiting: dict[int, _Waiting] = {}
         self._count = 0
-        self._thread: threading.Thread | None = None
+        self._process: Any = None
+        self._started = float("-inf")
         self._watch: IDelayedCall | None = None
-        self._closed = False
+        self._closed: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Start the process now rather than with the first mail."""
+        now = self._reactor.seconds()
+        if self._process is None and self._closed is None and now - self._started >= RESTART:
+            self._started = now
+            self._process = self._reactor.spawnProcess(
+                _Process(self), self._command[0], self._command, env=None, childFDs={0: "w", 1: "r", 2: 2}
+            )
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryStatus]:
         """See IDeliveryAgent. Ends when the batch that holds the mail is durable, or at the deadline."""
-        if self._closed:
-            return [STOPPED] * len(request.recipients)
-        path_of = self._path_of
-        paths = tuple(
+        recipients = request.recipients
+        paths = [self._path_of(recipient.address) for recipient in recipients]
+        if self._closed is not None:
+            return [STOPPED] * len(recipients)
+        content = request.content
+        octets, file = content.octets, content.path
+        if octets is None and file is None:
+            try:
+                octets = await in_thread(self._reactor, lambda: b"".join(content.blocks()))
+            except OSError as error:
+                return [_delayed(error.errno or 0)] * len(recipients)
+        targets = tuple(
             [
-                None if (path := path_of(recipient.address)) is None else os.fspath(path)
-                for recipient in request.recipients
+                Target(os.fspath(path), head_of(request, recipient.address))
+                for recipient, path in zip(recipients, paths, strict=True)
+                if path is not None
             ]
         )
-        self._count = number = self._count + 1
-        done: Deferred[list[DeliveryStatus]] = Deferred(lambda _: self._forget(number))
-        self._waiting[number] = _Waiting(done, request, self._clock.seconds() + request.deadline)
-        self._jobs.put(Job(number, request, paths))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write_batches, name="maildir", daemon=True)
-            self._thread.start()
+        if not targets:
+            return [UNKNOWN] * len(recipients)
+        binary = request.envelope.body == "BINARYMIME"
+        job = Job(self._count + 1, targets, octets, os.fspath(file) if file else "", content.size, binary)
+        written = await self._write(job, request.deadline)
+        each = iter(written if len(written) == len(targets) else written * len(targets))
+        statuses = [UNKNOWN if path is None else _status(next(each)) for path in paths]
+        if self._delivered is not None:
+            for recipient, status in zip(recipients, statuses, strict=True):
+                if status is DONE:
+                    self._delivered(recipient.address, len(request.header) + content.size)
+        return statuses
+
+    def _write(self, job: Job, deadline: float) -> Deferred[list[Written]]:
+        """Hand the job to the process."""
+        self._count = number = job.number
+        done: Deferred[list[Written]] = Deferred(lambda _: self._forget(number))
+        if self._process is None:
+            self.start()
+        if self._process is None:
+            done.callback([_DIED])
+            return done
+        self._waiting[number] = _Waiting(done, self._reactor.seconds() + deadline)
+        self._process.writeSequence(encode_job(job))
         if self._watch is None:
-            self._watch = self._clock.callLater(WATCH, self._look_at_deadlines)
-        return await done
+            self._watch = self._reactor.callLater(WATCH, self._look_at_deadlines)
+        return done
 
-    def close(self) -> None:
-        """Write what waits, end the thread and wait for it. Blocks; nothing is delivered afterwards.
+    # ---- what the process says -------------------------------------------------------------------------------
 
-        What the last batch came to is told by ``callFromThread``: the reactor must turn once more to hear of it.
-        """
-        self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join(CLOSE_WAIT)
-            self._thread = None
+    def written(self, number: int, each: list[Written]) -> None:
+        """The batch that holds this mail is durable (or what failed is known)."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            waiting.done.callback(each)
+
+    def process_ended(self, reason: Failure) -> None:
+        """The process is gone: in order after ``close``, else all it had is delayed."""
+        self._process = None
+        waiting, self._waiting = self._waiting, {}
+        if self._closed is None:
+            _log.error("the process that writes mailboxes has ended: {why}", why=reason.getErrorMessage())
+        for one in waiting.values():
+            one.done.callback([_DIED])
+        if self._closed is not None and not self._closed.called:
+            self._closed.callback(None)
 
     def _forget(self, number: int) -> None:
-        """The caller gave up: the mail is not written if its turn has not come."""
+        """The caller gave up; the mail may be written all the same."""
         self._waiting.pop(number, None)
 
     def _look_at_deadlines(self) -> None:
         self._watch = None
-        now = self._clock.seconds()
-        late = [number for number, waiting in self._waiting.items() if waiting.deadline <= now]
-        for number in late:
-            waiting = self._waiting.pop(number)
-            waiting.deferred.callback([LATE] * len(waiting.request.recipients))
-        if self._waiting and self._watch is None and not self._closed:
-            self._watch = self._clock.callLater(WATCH, self._look_at_deadlines)
+        now = self._reactor.seconds()
+        for number in [number for number, waiting in self._waiting.items() if waiting.deadline <= now]:
+            self._waiting.pop(number).done.callback([_LATE])
+        if self._waiting and self._closed is None:
+            self._watch = self._reactor.callLater(WATCH, self._look_at_deadlines)
 
-    def _finish(self, done: Done) -> None:
-        """In the reactor's thread: the batch is durable."""
-        waiting, tell = self._waiting, self._delivered
-        for number, statuses in done:
-            found = waiting.pop(number, None)
-            if found is None:
-                continue
-            if tell is not None:
-                for recipient, status in zip(found.request.recipients, statuses, strict=True):
-                    if status.action is Action.DELIVERED:
-                        tell(recipient.address, len(found.request.header) + found.request.content.size)
-            found.deferred.callback(statuses)
+    # ---- the end ---------------------------------------------------------------------------------------------
 
-    # in the thread
+    def close(self) -> Deferred[None]:
+        """Let the process write what it has, and end it; fires when it has ended. Nothing is delivered afterwards."""
+        if self._closed is not None:
+            return self._closed
+        closed = self._closed = Deferred[None]()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        process = self._process
+        if process is None:
+            closed.callback(None)
+            return closed
+        process.write(encode_goodbye())
+        process.closeStdin()
+        timer = self._reactor.callLater(CLOSE_WAIT, process.signalProcess, "KILL")
 
-    def _write_batches(self) -> None:
-        jobs, writer, linger = self._jobs, self._writer, self._linger
-        ended = 0.0
-        job: Job | None = None
-        while True:
-            if job is None and (job := jobs.get()) is None:
-                break
-            if linger and time.monotonic() - ended < linger and jobs.qsize() < BATCH_MAILS:
-                time.sleep(linger)
-            batch, job, last = self._gather(job)
-            try:
-                done = writer.write(batch, self._waiting)
-            except Exception:
-                _log.failure("a batch of {mails} mails broke", mails=len(batch))
-                done = [(one.number, [INTERNAL] * len(one.paths)) for one in batch]
-            ended = time.monotonic()
-            self._reactor.callFromThread(self._finish, done)
-            if last:
-                break
-        writer.close()
+        def ended(result: None) -> None:
+            if timer.active():
+                timer.cancel()
 
-    def _gather(self, first: Job) -> tuple[list[Job], Job | None, bool]:
-        """A batch that begins with ``first``, what was taken but did not fit, and True when ``close`` was called."""
-        get = self._jobs.get_nowait
-        batch = [first]
-        mails = len(first.paths)
-        octets = first.request.content.size * mails
-        while True:
-            try:
-                job = get()
-            except Empty:
-                return batch, None, False
-            if job is None:
-                return batch, None, True
-            mails += len(job.paths)
-            octets += job.request.content.size * len(job.paths)
-            if mails > BATCH_MAILS or octets > BATCH_OCTETS:
-                return batch, job, False
-            batch.append(job)
+        return closed.addCallback(ended)
+
+
+_DIED = Written(BROKEN, 1)
+_LATE = Written(BROKEN, 2)
+
+
+def _status(written: Written) -> DeliveryStatus:
+    if written.kind == DELIVERED:
+        return DONE
+    if written.kind == BROKEN:
+        return DIED if written is _DIED else LATE if written is _LATE else INTERNAL
+    return _delayed(written.errno)
+
+
+def _delayed(number: int) -> DeliveryStatus:
+    """What an error means for the recipient: a delay. Its words name no path, for they may reach the sender."""
+    words = f"The mailbox could not be written: {os.strerror(number) if number else 'I/O error'}"
+    if number in _FULL:
+        return DeliveryStatus(Action.DELAYED, "4.3.1", Reason.DISK_FULL, words)
+    return DeliveryStatus(Action.DELAYED, "4.2.0" if number in _MAILBOX else "4.3.0", Reason.STORE_FAILED, words)
+
+
+def head_of(request: DeliveryRequest, address: Address) -> bytes:
+    """What stands before the content, with LF: Return-Path (RFC 5321 section 4.4), Delivered-To, our trace fields."""
+    fields = return_path(request.envelope.reverse_path) + delivered_to(address) + request.header
+    return fields.replace(b"\r\n", b"\n")

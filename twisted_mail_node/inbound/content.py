@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from twisted_mail_node.settings import Limits
 
 TOO_LARGE = Reply.make(552, "5.3.4", "The message is larger than this server takes", Reason.MESSAGE_TOO_LARGE)
-HEADER_TOO_LARGE = Reply.make(
-    552, "5.3.4", "The header is larger than this server takes", Reason.HEADER_TOO_LARGE
-)
+HEADER_TOO_LARGE = Reply.make(552, "5.3.4", "The header is larger than this server takes", Reason.HEADER_TOO_LARGE)
 BARE_NEWLINE = Reply.make(
     550, "5.6.0", "The message holds a bare CR or LF; lines end in CR LF (RFC 5321 section 2.3.8)", Reason.BARE_NEWLINE
 )

@@ -30,9 +30,7 @@ TOO_MANY_RECIPIENTS = Reply.make(
 )
 SIZE_REFUSED = Reply.make(552, "5.3.4", "The message is larger than this server takes", Reason.MESSAGE_TOO_LARGE)
 DISCARDED = Reply.make(250, "2.0.0", "OK", Reason.DISCARDED)
-DIRECTORY_FAILED = Reply.make(
-    451, "4.3.0", "The address cannot be looked up now; try again later", Reason.INTERNAL
-)
+DIRECTORY_FAILED = Reply.make(451, "4.3.0", "The address cannot be looked up now; try again later", Reason.INTERNAL)
 
 
 class Transaction:

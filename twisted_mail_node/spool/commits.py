@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
+import apsw
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
@@ -61,15 +62,20 @@ class Commits:
         self._store = store
         self._reactor = reactor
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="spool-commits", daemon=True)
         self._thread.start()
 
     def put(self, order: Order) -> None:
-        """Have it written with the next group."""
-        self._orders.put(order)
+        """Have it written with the next group. After ``stop`` it fails with SpoolError."""
+        if self._stopped:
+            order.done.errback(SpoolError("the spool is closed"))
+        else:
+            self._orders.put(order)
 
     def stop(self) -> None:
         """Write what waits and end the thread; returns when it has ended."""
+        self._stopped = True
         self._orders.put(None)
         self._thread.join()
 
@@ -101,7 +107,8 @@ class Commits:
         try:
             self._store.transaction(lambda: self._apply(group))
         except BaseException as error:
-            if len(group) > 1:
+            locked = isinstance(error.__cause__, apsw.BusyError)  # each would wait as long, and in vain
+            if len(group) > 1 and not locked:
                 # One bad order must not take the others with it: each gets a transaction of its own.
                 for order in group:
                     self._write([order])
@@ -109,7 +116,8 @@ class Commits:
             if not isinstance(error, SpoolError):
                 _log.failure("the spool's commit thread met an unexpected error")
                 error = SpoolError(f"the spool failed: {error}")
-            group[0].error = error
+            for order in group:
+                order.error = SpoolError(str(error), error.full, error.unsure)
 
     def _apply(self, group: list[Order]) -> None:
         mails = [order.mail for order in group if order.mail is not None]

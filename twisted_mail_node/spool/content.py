@@ -17,6 +17,7 @@ BLOCK = 262_144
 class InlineContent:
     """Content in memory."""
 
+    path: Path | None = None
     __slots__ = ("eight_bit", "octets", "size")
 
     def __init__(self, octets: bytes, eight_bit: bool | None = None) -> None:
@@ -39,17 +40,19 @@ class FileContent:
 
     def __init__(self, path: Path, size: int, eight_bit: bool) -> None:
         self.octets: bytes | None = None
-        self.path = path
+        self.path: Path | None = path
         self.size = size
         self.eight_bit = eight_bit
 
     def blocks(self, size: int = BLOCK) -> Iterator[bytes]:
         left = self.size
-        with open(self.path, "rb", buffering=0) as file:
+        path = self.path
+        assert path is not None
+        with open(path, "rb", buffering=0) as file:
             while left:
                 block = file.read(min(size, left))
                 if not block:
-                    raise OSError(f"{self.path.name} is shorter than the spool says")
+                    raise OSError(f"{path.name} is shorter than the spool says")
                 left -= len(block)
                 yield block
 
@@ -58,6 +61,7 @@ class FileContent:
 class RowContent:
     """Content in a row of the spool, read when it is wanted."""
 
+    path: Path | None = None
     __slots__ = ("_read", "eight_bit", "octets", "size")
 
     def __init__(self, read: Callable[[], bytes | None], size: int, eight_bit: bool) -> None:

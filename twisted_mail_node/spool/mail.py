@@ -17,11 +17,13 @@ class SpoolError(Exception):
     """The spool could not do what was asked; nothing that was promised before is affected.
 
     :ivar full: the disk (or its quota) is full: 452 rather than 451.
+    :ivar unsure: the disk failed so that what was refused may turn up after a crash (story of the spool, 10).
     """
 
-    def __init__(self, words: str, full: bool = False) -> None:
+    def __init__(self, words: str, full: bool = False, unsure: bool = False) -> None:
         super().__init__(words)
         self.full = full
+        self.unsure = unsure
 
 
 class State(IntEnum):

@@ -39,6 +39,12 @@ def to_text(number: int) -> str:
     return f"{number:014x}"
 
 
+def is_text(text: str) -> bool:
+    """True for what ``to_text`` gives, in this and no other spelling: the name of a content file."""
+    number = to_number(text)
+    return number is not None and to_text(number) == text
+
+
 def to_number(text: str) -> int | None:
     """The number of a queue id, ``None`` when the text is none."""
     try:

@@ -27,7 +27,11 @@ The story
     8. The content file of a mail that is gone is deleted after that commit. A crash in between leaves a file that
        no row names: as in 1.
     9. At the start, recipients that were active become delayed and due at once; files without a row are deleted;
-       a database that cannot be read is moved aside, nothing in it is deleted, and a new one begins.
+       a database that cannot be read is moved aside with its content files, nothing of it is deleted, and a new one
+       begins.
+   10. A commit that the disk refuses (no room, I/O error) keeps none of the group: it is answered 452 or 451. What it
+       wrote is written over at once. Only when that fails too, and the process dies before any later commit, may a
+       mail that was answered 451 be kept, whole (its file stays until the next start): as in 5.
 """
 
 from __future__ import annotations
@@ -79,7 +83,11 @@ class Spool:
         self.held_in_memory = 0
         self.store = Store(directory, reached=reached)
         self._ids = QueueIds(worker, now)
-        self.recovered, largest = self.store.recover(now())
+        try:
+            self.recovered, largest = self.store.recover(now())
+        except BaseException:
+            self.store.close()
+            raise
         self._ids.after(largest)
         self._commits = Commits(self.store, reactor)
 

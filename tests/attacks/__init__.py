@@ -1,0 +1,1 @@
+"""Attacks the node must survive; each test is the attack, and what must hold."""

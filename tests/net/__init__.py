@@ -1,0 +1,1 @@
+"""Tests of the network's side: limits and transports."""
