@@ -13,6 +13,8 @@ test: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m twisted_mail_node.settings_docs > docs/settings.rst
+	$(BIN)/python -m twisted_mail_node.reference_docs reasons > docs/reasons.rst
+	$(BIN)/python -m twisted_mail_node.reference_docs events > docs/events.rst
 
 clean:
 	rm -rf $(VENV) _trial_temp* .mypy_cache .ruff_cache .hypothesis

@@ -129,11 +129,20 @@ class DaemonTest(SynchronousTestCase):
             self.daemon.startService()
         self.assertEqual(self.done, ["signal", "start", "code 1", "reactor"])
         self.assertIn("the port is taken", stderr.getvalue())
-        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+
+    def test_defect(self) -> None:
+        """What nobody expected at the start leaves its traceback in the log, too."""
+        self.result = fail(ZeroDivisionError())
+        with contextlib.redirect_stderr(io.StringIO()):
+            self.daemon.startService()
+        self.assertEqual(self.done[-2:], ["code 1", "reactor"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_reload(self) -> None:
-        """Wrong settings at SIGHUP are logged, and that is all."""
+        """Wrong settings at SIGHUP are a line in the log, and that is all; a defect leaves its traceback there."""
         self.result = fail(ValueError("hostname holds 5"))
         self.daemon._reload()
         self.assertEqual(self.done, ["reload"])
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.result = fail(ZeroDivisionError())
+        self.daemon._reload()
+        self.assertEqual(len(self.flushLoggedErrors()), 1)

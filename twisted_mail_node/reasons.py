@@ -61,7 +61,10 @@ class Reason(StrEnum):
     RELAY_DENIED = "relay-denied", "The recipient's domain is not ours and the client may not relay."
     UNKNOWN_RECIPIENT = "unknown-recipient", "The domain is ours, but nobody there has this address."
     ALIAS_LOOP = "alias-loop", "The aliases behind the address lead in a circle."
-    AUTH_REQUIRED = "auth-required", "The submission listener takes mail from signed-in clients only."
+    AUTH_REQUIRED = (
+        "auth-required",
+        "The submission listener takes mail from clients in relay_from only; nobody can sign in yet.",
+    )
     MESSAGE_TOO_LARGE = "message-too-large", "The content is larger than the SIZE we announce."
     TOO_MANY_RECIPIENTS = "too-many-recipients", "The mail has more recipients than we take at once."
     NO_RECIPIENTS = "no-recipients", "DATA or BDAT came while no recipient was accepted."

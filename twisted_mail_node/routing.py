@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from zope.interface import implementer
 
@@ -12,24 +12,23 @@ from twisted_mail_node.message.address import Address, domain_key
 from twisted_mail_node.settings import RouteRule
 from twisted_mail_node.settings_routes import NextHop, parse_next_hop
 
-__all__ = ["AgentName", "NextHop", "Route", "Router", "parse_next_hop"]
+__all__ = ["NextHop", "Route", "Router", "parse_next_hop"]
 
 #: Routes kept by domain, some 200 octets each; a node that meets more domains forgets them all and begins anew.
 CACHE_MAX = 10_000
-
-AgentName = Literal["maildir", "relay", "none"]
 
 
 class Route(NamedTuple):
     """The next step for a recipient.
 
-    :ivar agent: which delivery agent carries it; ``none`` when nobody can (``next_hop`` then tells why).
+    :ivar agent: which delivery agent carries it: ``maildir``, ``relay``, or one of your own that the queue was given;
+        ``none`` when nobody can (``next_hop`` then tells why).
     :ivar next_hop: a local domain for ``maildir``; for ``relay`` a domain (its mail exchangers are looked up),
         ``host:port`` (likewise, at that port), or ``[host]`` / ``[192.0.2.7]:25`` / ``[IPv6:2001:db8::1]:25``
         (this host, no MX lookup). ``parse_next_hop`` reads it.
     """
 
-    agent: AgentName
+    agent: str
     next_hop: str
 
 

@@ -84,8 +84,10 @@ class Daemon(Service):
         return maybeDeferred(self.node.stopService)
 
     def _not_started(self, failure: Failure) -> None:
-        _log.failure("the node cannot start: {words}", failure, words=failure.getErrorMessage())
-        print(f"mailnode: the node cannot start: {failure.getErrorMessage()}", file=sys.stderr)
+        from twisted_mail_node.admin.running import why_not
+
+        # twistd puts this into its log, too
+        print(f"mailnode: {why_not(failure)}", file=sys.stderr)
         atexit.register(os._exit, FAILED)  # twistd itself has no other way to end with a code
         self._reactor.stop()
 
@@ -93,7 +95,10 @@ class Daemon(Service):
         maybeDeferred(self.node.reload).addErrback(self._not_reloaded)
 
     def _not_reloaded(self, failure: Failure) -> None:
-        _log.failure("the old settings stay in force", failure)
+        if failure.check(ValueError, OSError):
+            _log.error("the old settings stay in force: {words}", words=failure.getErrorMessage())
+        else:
+            _log.failure("reading the settings anew broke; the old ones stay in force", failure)
 
 
 def read_settings(path: Path | None) -> Settings:

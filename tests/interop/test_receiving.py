@@ -133,7 +133,7 @@ class ReceivingTest(NodeTest):
         found = [message for message in box if message["Subject"] == "to be listed"]
         self.assertEqual(len(found), 1)
         self.assertEqual(found[0].get_subdir(), "new")
-        self.assertEqual(found[0].get_payload().strip(), "Hello.")
+        self.assertEqual(str(found[0].get_payload()).strip(), "Hello.")
         for file in (path / "new").iterdir():
             self.assertEqual(file.stat().st_mode & 0o777, 0o600)
             self.assertEqual(file.name.rpartition(",S=")[2], str(file.stat().st_size))
@@ -227,7 +227,7 @@ next_hop = "[127.0.0.1]:{there.port}"
         self.arrives("JOE@Here.TEST", self.here, "joe", "in capitals")
 
     def test_postmaster_and_abuse(self) -> None:
-        """postmaster (also without a domain) and abuse are taken and lie in a mailbox (RFC 5321 section 4.5.1, RFC 2142)."""
+        """postmaster, also without a domain, and abuse lie in a mailbox (RFC 5321 section 4.5.1, RFC 2142)."""
         for number, address in enumerate(("postmaster@here.test", "abuse@here.test", "postmaster")):
             with self.subTest(address=address):
                 queue_id = send(self.here.port, plain(f"for the postmaster {number}"), [address])

@@ -94,9 +94,7 @@ class RelayingTest(NodeTest):
     def test_aiosmtpd(self) -> None:
         """To aiosmtpd, by DATA without PIPELINING, with SIZE, 8BITMIME and SMTPUTF8."""
         keeping = _Keeping()
-        controller = Controller(
-            keeping, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=True, ready_timeout=20
-        )
+        controller = Controller(keeping, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=True, ready_timeout=20)
         controller.start()
         self.addCleanup(controller.stop)
         here = relay_to(controller.port)
@@ -140,9 +138,7 @@ class RelayingTest(NodeTest):
     def test_utf8_address(self) -> None:
         """An address outside ASCII goes to a host with SMTPUTF8 as it is (RFC 6531)."""
         keeping = _Keeping()
-        controller = Controller(
-            keeping, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=True, ready_timeout=20
-        )
+        controller = Controller(keeping, hostname="127.0.0.1", port=free_port(), enable_SMTPUTF8=True, ready_timeout=20)
         controller.start()
         self.addCleanup(controller.stop)
         here = relay_to(controller.port)

@@ -63,9 +63,11 @@ def check_config(config: Path | None) -> None:
     Prints every problem at once; then the exit code is 2.
     """
     from twisted_mail_node.directory.directory import Directory
+    from twisted_mail_node.policy.plugins import policies
 
     settings = read_settings(config)
     try:
+        policies(settings.policies)
         problems = Directory(settings).problems()
     except ValueError as error:
         fail(str(error), WRONG_SETTINGS)

@@ -47,8 +47,9 @@ def log_to_stderr() -> None:
 
 def run_node(settings: Settings, config: Path | None, version: str) -> int:
     """Run until a signal or ``mailnode stop``; gives the exit code."""
-    from twisted.internet import reactor
+    from twisted_mail_node.net.reactor import install
 
+    reactor = install()
     from twisted_mail_node.service import MailNode
 
     log_to_stderr()

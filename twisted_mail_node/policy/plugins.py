@@ -30,7 +30,7 @@ def policies(wanted: Iterable[PolicySettings], find: Callable[[], Iterable[IPoli
         return []
     makers = {maker.name: maker for maker in find()}
     made: list[IPolicy] = []
-    for number, settings in enumerate(wanted):
+    for number, settings in enumerate(wanted, 1):
         maker = makers.get(settings.name)
         where = f"policy[{number}].name"
         if maker is None:

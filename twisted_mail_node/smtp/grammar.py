@@ -29,10 +29,12 @@ ENVID_MAX = 100
 #: RFC 3461 section 4.2: ORCPT has at most 500 characters.
 ORCPT_MAX = 500
 
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a0-\U0010ffff-]+"
-_LABEL = r"[A-Za-z0-9\u00a0-\U0010ffff](?:[A-Za-z0-9\u00a0-\U0010ffff-]*[A-Za-z0-9\u00a0-\U0010ffff])?"
+# Classes that reach to U+10FFFF are written by what is not in them: written by what is, each takes 3 ms to compile.
+_ATEXT = r'[^\x00-\x20"(),.:;<>@\[\\\]\x7f-\x9f]+'
+_ALNUM = r"[^\x00-/:-@\[-`{-\x9f]"
+_LABEL = rf"{_ALNUM}(?:[^\x00-,./:-@\[-`{{-\x9f]*{_ALNUM})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_QUOTED = r'"(?:[\x20-\x21\x23-\x5b\x5d-\x7e\u00a0-\U0010ffff]|\\[\x20-\x7e])*"'
+_QUOTED = r'"(?:[^\x00-\x1f"\\\x7f-\x9f]|\\[\x20-\x7e])*"'
 _LOCAL = rf"(?:{_ATEXT}(?:\.{_ATEXT})*|{_QUOTED})"
 _MAILBOX = re.compile(rf"({_LOCAL})@({_DOMAIN}|\[[\x21-\x5a\x5e-\x7e]+\])\Z")
 _DOMAIN_ONLY = re.compile(rf"{_DOMAIN}\Z")
@@ -40,8 +42,8 @@ _DOMAIN_ONLY = re.compile(rf"{_DOMAIN}\Z")
 # a space after the colon often enough that every server takes it.
 _PATH = re.compile(r'(?:FROM|TO):[ ]?<((?:[^<>"\\]|"(?:[^"\\]|\\.)*")*)>(?:[ ]+(.*))?\Z', re.IGNORECASE)
 _SOURCE_ROUTE = re.compile(rf"@{_DOMAIN}(?:,@{_DOMAIN})*:")
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\u00a0-\U0010ffff]+))?\Z")
-_HELO = re.compile(r"[\x21-\x7e\u00a0-\U0010ffff]+\Z")
+_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([^\x00-\x20=\x7f-\x9f]+))?\Z")
+_HELO = re.compile(r"[^\x00-\x20\x7f-\x9f]+\Z")
 _XTEXT_CHAR = re.compile(r"\+([0-9A-F]{2})")
 _XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})*\Z")
 _UNICODE_CHAR = re.compile(r"\\x\{([0-9A-F]{2,6})\}")

@@ -248,6 +248,8 @@ class ServerSession:
         if len(buffer) - at > COMMAND_LINE_MAX:
             # keep a last CR, it may be half of the line's end
             keep = 1 if buffer.endswith(b"\r") else 0
+            if len(buffer) - at - keep <= COMMAND_LINE_MAX:
+                return None
             self._garbage += len(buffer) - at - keep
             self._buffer, self._at = buffer[len(buffer) - keep :], 0
             if self._garbage > GARBAGE_MAX:

@@ -11,10 +11,23 @@ _END = b"\r\n.\r\n"
 _BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 
 
+def newlines(octets: bytes) -> tuple[int, int, int]:
+    """How many CRLF, how many CR and how many LF stand in ``octets``.
+
+    To leave an octet out and look at what is left is several times faster than ``count``.
+    """
+    size = len(octets)
+    return (
+        octets.count(b"\r\n"),
+        size - len(octets.replace(b"\r", b"")),
+        size - len(octets.replace(b"\n", b"")),
+    )
+
+
 def has_bare_newline(octets: bytes) -> bool:
     """True when a CR stands without LF or an LF without CR. ``octets`` must not end between the two."""
-    pairs = octets.count(b"\r\n")
-    return octets.count(b"\n") != pairs or octets.count(b"\r") != pairs
+    pairs, returns, line_feeds = newlines(octets)
+    return not pairs == returns == line_feeds
 
 
 class NewlineCheck:
@@ -33,8 +46,9 @@ class NewlineCheck:
         """The next piece."""
         if not octets:
             return
-        pairs = octets.count(b"\r\n")
-        line_feeds, returns = octets.count(b"\n") - pairs, octets.count(b"\r") - pairs
+        pairs, returns, line_feeds = newlines(octets)
+        line_feeds -= pairs
+        returns -= pairs
         if self._open:
             if octets[0] == 0x0A:
                 line_feeds -= 1

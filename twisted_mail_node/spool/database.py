@@ -25,6 +25,9 @@ STATEMENTS = 400
 #: Seconds to wait for another process that holds the write lock (the command line while the node is down).
 BUSY = 10.0
 
+#: Octets of a database's header; SQLite takes a file of one octet for an empty one.
+HEADER = 100
+
 #: What SQLite says of a file that is no database, or no longer a whole one.
 DAMAGE = (apsw.NotADBError, apsw.CorruptError)
 
@@ -119,6 +122,8 @@ def open_database(path: Path) -> Connection:
                 connection.execute(_SCHEMA).fetchall()
                 connection.pragma("user_version", FORMAT)
             connection.execute("COMMIT").fetchall()
+            # The journal of making it must not come back after a power failure: it would undo all that followed.
+            sync_directory(path.parent)
         connection.execute("SELECT id FROM mail LIMIT 1").fetchall()
         connection.execute("SELECT mail FROM recipient LIMIT 1").fetchall()
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
@@ -142,7 +147,7 @@ def missing(directory: Path) -> str:
     tables is on the disk before there is any content, so that no crash looks like this.
     """
     path = directory / "spool.sqlite"
-    if path.exists() and path.stat().st_size:
+    if path.exists() and path.stat().st_size >= HEADER:
         return ""
     log = path.with_name("spool.sqlite-wal")
     used = (log.exists() and log.stat().st_size) or any(map(queueid.is_text, _names(directory / "content")))

@@ -193,6 +193,8 @@ class Incoming:
             self._waiting = 0
             return InlineContent(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         await self._in_thread(self._append_and_sync)
+        if self._given_up:  # while the answer was on its way from the thread
+            raise SpoolError("the mail was given up")
         return FileContent(self._spool.store.content / self.queue_id, self.size, self._eight_bit)
 
     def abort(self) -> None:
@@ -200,11 +202,11 @@ class Incoming:
             return
         self._spool.held_in_memory -= self._waiting
         self._pieces, self._waiting = [], 0
-        if self._lock is not None and not self._given_up:
+        given_up, self._given_up = self._given_up, True
+        if self._lock is not None and not given_up:
             if self._writing is not None:
                 self._writing.addErrback(lambda _: None)  # nobody else asks
             in_thread(self._spool.reactor, self._delete)
-        self._given_up = True
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Tests of the spool: its values, its statements, its files and its group commit."""

@@ -1,0 +1,154 @@
+"""Writes ``docs/reasons.rst`` and ``docs/events.rst``: ``python -m twisted_mail_node.reference_docs events > …``.
+
+The sentences stand in ``reasons.py`` and in the docstrings of ``events.py``; what a field means stands here.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from twisted_mail_node.eventlog import event_name
+from twisted_mail_node.events import Event
+from twisted_mail_node.reasons import Reason
+
+REASONS = """\
+Reasons
+=======
+
+.. This page is generated: ``python -m twisted_mail_node.reference_docs reasons > docs/reasons.rst``. Change the
+   sentences in ``twisted_mail_node/reasons.py``.
+
+Every decision of the node carries one of these codes: in the event log (the field ``reason``), in what
+``mailnode queue show`` prints, and in verdicts and delivery statuses of plug-ins. Compare the code in programs; it
+never changes. The words that stand beside it are for people, and may.
+
+"""
+
+NOT_GIVEN = """\
+Not given by this version
+-------------------------
+
+These codes are kept for what comes later. Nothing in this version gives them.
+
+"""
+
+EVENTS = """\
+Events
+======
+
+.. This page is generated: ``python -m twisted_mail_node.reference_docs events > docs/events.rst``. Change the
+   sentences in ``twisted_mail_node/events.py``.
+
+Everything the node decides is one of these events. The event log (``log/mail.jsonl`` below ``state_dir``, unless the
+settings say otherwise) has one line of JSON for each::
+
+    {"time":"2026-01-31T12:00:00.123Z","event":"mail-accepted","session":"…","queue_id":"317b5dd7325ac0", …}
+
+``time`` is in UTC, ``event`` is the name below; then come the event's fields. ``session`` ties together what a client
+did, ``queue_id`` what became of a mail: ``grep 317b5dd7325ac0`` tells its whole story. A line is written within a tenth
+of a second; a crash may lose the last lines, never a mail. A program that uses the node as a library gets
+the same events as Python values (``twisted_mail_node.events``), see ``observers`` of ``MailNode``.
+
+"""
+
+FIELDS_HEAD = """\
+Fields
+------
+
+"""
+
+#: Codes that nothing in this version gives; a test holds the list against the source.
+KEPT_FOR_LATER = frozenset({Reason.EXPANDED, Reason.EARLY_TALKER})
+
+#: What a field means, whichever event it stands in.
+FIELDS: dict[str, str] = {
+    "action": "What the DSN tells: ``failed``, ``delivered`` or ``relayed`` (RFC 3464 section 2.3.3).",
+    "address": "IP address and port of the host.",
+    "attempts": "Attempts made for this recipient so far.",
+    "client": "The client's IP address; ``unix`` on a unix socket.",
+    "command": "The verb of the command; empty where the line had none.",
+    "destination": "The next hop: a domain, a host in brackets, or a local domain.",
+    "dsn_queue_id": "The queue id of the DSN.",
+    "due": "When the next attempt comes, seconds since the epoch.",
+    "helo": "What the client said in EHLO or HELO.",
+    "host": "Name of the remote host; empty where none was reached.",
+    "hostname": "The node's name.",
+    "listener": "Kind of the listener: ``mx`` or ``submission``.",
+    "listeners": "Kind and endpoint of each listener.",
+    "mails": "Mails the session brought.",
+    "path": "The file.",
+    "protocol": "``ESMTP``, ``SMTP`` or ``UTF8SMTP``.",
+    "queue_id": "The mail's id; also in its Received field and in the reply to the client.",
+    "reason": "Why: a code of `the reasons <reasons.rst>`_.",
+    "recipient": "An address: the recipient; in ``notification-sent`` the reverse-path that gets the DSN.",
+    "recipients": "The recipients, after aliases were followed.",
+    "recovered": "Mails found in the spool at the start.",
+    "reply": "The SMTP reply on one line: ours to the client, or the remote host's to us.",
+    "reverse_path": "The sender's address; ``<>`` is the null reverse-path.",
+    "seconds": "A span: how long it took, or since when.",
+    "session": "The session's id.",
+    "size": "Octets of the content.",
+    "state": "``suspended`` or ``open``.",
+    "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",
+    "window": "Deliveries to the destination that may go on at once.",
+    "words": "A sentence for people, or the remote host's exact words.",
+}
+
+
+def reasons_page() -> str:
+    """All of ``docs/reasons.rst``."""
+    given = sorted(set(Reason) - KEPT_FOR_LATER)
+    later = "".join(map(_reason, sorted(KEPT_FOR_LATER)))
+    return REASONS + "".join(map(_reason, given)) + NOT_GIVEN + _without_end(later)
+
+
+def events_page() -> str:
+    """All of ``docs/events.rst``."""
+    fields = "".join(f"``{name}``\n   {FIELDS[name]}\n\n" for name in sorted(used_fields()))
+    return EVENTS + "".join(map(_event, event_classes())) + FIELDS_HEAD + _without_end(fields)
+
+
+def event_classes() -> tuple[type[Any], ...]:
+    """The classes of the closed list, in its order."""
+    return typing.get_args(Event)
+
+
+def used_fields() -> set[str]:
+    """The names of all fields of all events."""
+    return {name for event in event_classes() for name in event._fields}
+
+
+def _reason(reason: Reason) -> str:
+    return f"``{reason}``\n   {reason.meaning}\n\n"
+
+
+def _event(event: type[Any]) -> str:
+    name = event_name(event)
+    sentence = " ".join((event.__doc__ or "").split())
+    fields = ", ".join(f"``{field}``" for field in event._fields)
+    return f"{name}\n{'-' * len(name)}\n\n{sentence}\n\nFields: {fields}.\n\n"
+
+
+def _without_end(text: str) -> str:
+    """A page ends in one line end."""
+    return text.rstrip("\n") + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"reasons": reasons_page, "events": events_page}
+
+
+def page(words: list[str]) -> str:
+    """The page that the command's words name.
+
+    :raises SystemExit: they name none.
+    """
+    if len(words) != 1 or words[0] not in PAGES:
+        raise SystemExit(f"say which page: {' or '.join(PAGES)}")
+    return PAGES[words[0]]()
+
+
+if __name__ == "__main__":
+    print(page(sys.argv[1:]), end="")
