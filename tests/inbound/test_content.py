@@ -27,7 +27,7 @@ class ContentReaderTests(SynchronousTestCase):
 
     def reader(self, **limits: int) -> ContentReader:
         """A reader with these limits."""
-        return ContentReader(self.queue.begin(), Limits(**limits))  # type: ignore[arg-type]
+        return ContentReader(self.queue.begin(), Limits(**limits))
 
     def take(self, reader: ContentReader, *pieces: bytes) -> None:
         """Bring pieces; none may wait here."""

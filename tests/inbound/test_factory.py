@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import Clock
@@ -11,7 +12,7 @@ from zope.interface.verify import verifyObject
 import twisted_mail_node
 from tests.inbound.receiving import DictDirectory, MemoryQueue, TestReceiver, Thoughtful
 from twisted_mail_node.events import MailAccepted, SessionClosed, SessionRefused
-from twisted_mail_node.inbound.connection import LINGER
+from twisted_mail_node.inbound.connection import LINGER, Connection, Refused
 from twisted_mail_node.inbound.factory import ESMTPFactory
 from twisted_mail_node.interfaces import IDirectory, IMailQueue
 from twisted_mail_node.net.limits import Admission
@@ -52,7 +53,8 @@ class FactoryTests(SynchronousTestCase):
         """One too many of an address, or of an IPv6 /64, is 421 4.7.0; others are not touched."""
         receiver = TestReceiver(connections_per_address=1)
         for client, code in (("192.0.2.1", "220"), ("192.0.2.1", "421 4.7.0"), ("192.0.2.2", "220"),
-                             ("2001:db8::1", "220"), ("2001:db8::2", "421 4.7.0"), ("2001:db8:0:1::1", "220")):  # fmt: skip
+                             ("2001:db8::1", "220"), ("2001:db8::2", "421 4.7.0"),
+                             ("2001:db8:0:1::1", "220")):  # fmt: skip
             self.assertTrue(receiver.connect(client).said().startswith(code), client)
         self.assertEqual(receiver.connections, 4)
         self.assertEqual([event.client for event in receiver.of(SessionRefused)], ["192.0.2.1", "2001:db8::2"])
@@ -73,7 +75,9 @@ class FactoryTests(SynchronousTestCase):
             )
             for _ in range(2)
         ]
-        self.assertTrue(factories[0].admission is factories[1].admission)
+        address = IPv4Address("TCP", "192.0.2.1", 40000)
+        self.assertIsInstance(factories[0].buildProtocol(address), Connection)
+        self.assertIsInstance(factories[1].buildProtocol(address), Refused)
 
     def test_may_relay(self) -> None:
         """Networks of relay_from, IPv4 and IPv6; loopback is not among them by itself."""
@@ -189,7 +193,7 @@ class StopTests(SynchronousTestCase):
         self.assertNoResult(stopped)
         policy.decide()
         peer.settle()
-        self.assertEqual(peer.codes(), [250, 250, 421])
+        self.assertEqual(peer.codes(), [250, 250, 250, 421])
         self.successResultOf(stopped)
 
     def test_cut(self) -> None:

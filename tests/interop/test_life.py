@@ -80,7 +80,7 @@ class ReloadTest(NodeTest):
             return client.ask(f"RCPT TO:<{address}>").startswith("550")
 
     def test_good_and_wrong(self) -> None:
-        """Good new settings count at once, in sessions that stand, too; wrong ones change nothing, and it is said why."""
+        """Good new settings count at once, in running sessions, too; wrong ones change nothing, and it is said why."""
         here = self.node().start()
         with Client(here.port) as session:
             session.must("MAIL FROM:<a@b.test>")

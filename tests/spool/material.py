@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
@@ -119,6 +119,9 @@ class SpoolCase(TestCase):
         self.directory = Path(self.mktemp())
         self.time = NOW
         self.steps: list[str] = []
+        #: Called at each step of the story, in whatever thread takes it.
+        self.reached: Callable[[str], None] = self.steps.append
+        self._closed: list[Spool] = []
         self.open()
 
     def open(self, **fields: Any) -> Spool:
@@ -129,16 +132,11 @@ class SpoolCase(TestCase):
         self.addCleanup(self.close, self.spool)
         return self.spool
 
-    def reached(self, step: str) -> None:
-        """A step of the story; tests put something else here."""
-        self.steps.append(step)
-
     def close(self, spool: Spool) -> None:
         """Close the spool if it is open."""
-        if spool in getattr(self, "_closed", []):
-            return
-        self._closed = [*getattr(self, "_closed", []), spool]
-        spool.close()
+        if spool not in self._closed:
+            self._closed.append(spool)
+            spool.close()
 
     def reopen(self, **fields: Any) -> Spool:
         """As a restart does."""
@@ -157,3 +155,35 @@ class SpoolCase(TestCase):
     async def states(self) -> list[list[State]]:
         """The states of the recipients of all mails."""
         return [[entry.state for entry in mail.entries] for mail in await self.all()]
+
+
+class StoreCase(SynchronousTestCase):
+    """A test with ``self.store``."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.steps: list[str] = []
+        self.store = Store(self.directory, reached=self.steps.append)
+        self.addCleanup(lambda: self.store.close())
+
+    def reopen(self) -> Store:
+        """As a restart does, without the recovery."""
+        self.store.close()
+        self.store = Store(self.directory, reached=self.steps.append)
+        return self.store
+
+    def all(self, **fields: Any) -> list[Mail]:
+        """What the store finds."""
+        return self.store.find(Filter(**fields))
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """Look into the tables."""
+        return list(self.store.connection.execute(sql).fetchall())
+
+    def take(self, now: float = NOW, limit: int = 100) -> list[Mail]:
+        """What is due."""
+        return self.store.transaction(lambda: self.store.take_due(now, limit))
+
+    def delay(self, number: int, due: float, place: int = 0, **fields: Any) -> None:
+        """Let a recipient wait."""
+        changed(self.store, Change(queueid.to_text(number), place, State.DELAYED, due, **fields))

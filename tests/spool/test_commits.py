@@ -27,7 +27,12 @@ class CommitsTests(TestCase):
         self.commits = Commits(self.store, reactor)
         self.addCleanup(self.commits.stop)
         real = self.commits._write
-        self.patch(self.commits, "_write", lambda group: (self.groups.append(len(group)), real(group))[1])
+
+        def write(group: list[Order]) -> None:
+            self.groups.append(len(group))
+            real(group)
+
+        self.patch(self.commits, "_write", write)
 
     def put(self, order: Order) -> Deferred[Any]:
         """Give an order."""

@@ -27,7 +27,7 @@ class DiskTests(SynchronousTestCase):
         put(self.store, new_mail(1))
         self.wal = str((self.directory / "spool.sqlite-wal").resolve())
 
-    def fail(self, kind: type[apsw.Error], *, write: bool = False, times: int = 1000) -> None:  # type: ignore[override]
+    def breaks(self, kind: type[apsw.Error], *, write: bool = False, times: int = 1000) -> None:
         """Let the next writes or syncs of the WAL fail."""
         left = [times]
 
@@ -84,7 +84,7 @@ class DiskTests(SynchronousTestCase):
 
     def test_sync_fails(self) -> None:
         """A commit that cannot be synced is refused, and is not there later, not even after a crash."""
-        self.fail(apsw.IOError, times=1)
+        self.breaks(apsw.IOError, times=1)
         error = self.assertRaises(SpoolError, put, self.store, new_mail(2))
         self.assertEqual((error.full, error.unsure), (False, False))
         self.assertEqual(numbers(self.store.find(Filter())), [1])
@@ -94,7 +94,7 @@ class DiskTests(SynchronousTestCase):
     def test_sync_fails_on(self) -> None:
         """While the disk fails all is refused, what may turn up after a crash is said to be unsure, and the first
         commit that succeeds ends that."""
-        self.fail(apsw.IOError)
+        self.breaks(apsw.IOError)
         for number in (2, 3):
             error = self.assertRaises(SpoolError, put, self.store, new_mail(number))
             self.assertEqual((error.full, error.unsure), (False, True))
@@ -106,7 +106,7 @@ class DiskTests(SynchronousTestCase):
 
     def test_write_fails(self) -> None:
         """A write that fails refuses the group; the spool goes on without being opened anew."""
-        self.fail(apsw.IOError, write=True, times=1)
+        self.breaks(apsw.IOError, write=True, times=1)
         self.assertFalse(self.assertRaises(SpoolError, put, self.store, new_mail(2)).full)
         self.assertEqual(self.after_a_crash(), [1])
         put(self.store, new_mail(3))
@@ -114,7 +114,7 @@ class DiskTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """A disk that is full is told apart, for new mails and for what became of old ones."""
-        self.fail(apsw.FullError, write=True)
+        self.breaks(apsw.FullError, write=True)
         for work in (
             lambda: put(self.store, new_mail(2)),
             lambda: changed(self.store, *finished(1, 0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -22,7 +23,7 @@ from tests.spool.material import (
     whole,
 )
 from twisted_mail_node.spool import queueid
-from twisted_mail_node.spool.incoming import INLINE_MAX, INLINE_MIN
+from twisted_mail_node.spool.incoming import INLINE_MAX, INLINE_MIN, Incoming
 from twisted_mail_node.spool.mail import Mail, SpoolError, State
 
 
@@ -199,19 +200,17 @@ class AbortTests(SpoolCase):
         """Given up at any step of a large mail's way: kept whole, or nothing is left."""
         for step in ("spilled", "synced", "begun", "written", "committed"):
             mail = self.spool.begin()
-            self.reached = lambda name, step=step, mail=mail: (  # type: ignore[method-assign,misc]
-                reactor.callFromThread(mail.abort) if name == step else None
-            )
+            self.reached = partial(_abort_at, step, mail)
             try:
                 for _ in range(0, 3 * LARGE, 50_000):
                     await mail.write(b"x" * 50_000)
                 kept = await mail.commit(envelope(), HEADER)
             except SpoolError:
                 self.assertIn(step, ("spilled", "synced"))
-                self.reached = self.steps.append  # type: ignore[method-assign]
+                self.reached = self.steps.append
                 await self.nothing_left()
             else:
-                self.reached = self.steps.append  # type: ignore[method-assign]
+                self.reached = self.steps.append
                 self.assertEqual(whole(kept), b"x" * 3 * LARGE)
                 await self.spool.record(finished(queueid.to_number(kept.queue_id) or 0, 0))
                 await self.nothing_left()
@@ -249,7 +248,7 @@ class AbortTests(SpoolCase):
 
 
 class FailingTests(SpoolCase):
-    def fail(self, name: str, number: int, after: int = 0) -> None:
+    def breaks(self, name: str, number: int, after: int = 0) -> None:
         """Let a call of ``os`` fail for content files, from the one after ``after`` on; ``works_again`` ends it."""
         real = getattr(os, name)
         self.broken = True
@@ -273,7 +272,7 @@ class FailingTests(SpoolCase):
             for _ in range(12):
                 await mail.write(b"x" * 50_000)
             await mail.commit(envelope(), HEADER)
-            self.fail("it was accepted")  # type: ignore[call-arg]
+            self.fail("it was accepted")
         except SpoolError as error:
             self.assertEqual(error.full, full)
             mail.abort()
@@ -287,22 +286,22 @@ class FailingTests(SpoolCase):
         """A disk without room is told apart from one that fails, at the first piece and at a later one."""
         for number, full in ((errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)):
             for after in (0, 1):
-                self.fail("write", number, after)
+                self.breaks("write", number, after)
                 await self.refused(full)
 
     async def test_open(self) -> None:
         """The same where the file cannot be made."""
-        self.fail("open", errno.ENOSPC)
+        self.breaks("open", errno.ENOSPC)
         await self.refused(True)
-        self.fail("open", errno.EMFILE)
+        self.breaks("open", errno.EMFILE)
         await self.refused(False)
 
     async def test_fsync(self) -> None:
         """The same where the file, or its name, cannot be synced: an accepted mail would not be durable."""
         for after in (0, 1):
-            self.fail("fsync", errno.EIO, after)
+            self.breaks("fsync", errno.EIO, after)
             await self.refused(False)
-        self.fail("fsync", errno.ENOSPC)
+        self.breaks("fsync", errno.ENOSPC)
         await self.refused(True)
 
     async def test_rows(self) -> None:
@@ -329,6 +328,11 @@ class FailingTests(SpoolCase):
         self.assertEqual(self.files, [mail.queue_id])
         self.reopen()
         self.assertEqual(self.files, [])
+
+
+def _abort_at(step: str, mail: Incoming, reached: str) -> None:
+    if reached == step:
+        reactor.callFromThread(mail.abort)
 
 
 def _link(name: str) -> str:

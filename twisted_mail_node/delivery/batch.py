@@ -68,20 +68,25 @@ class BatchWriter:
         """Write all, sync once: the number of each job, and what became of each of its targets."""
         each_file = by_file(self._sync, sum(len(job.targets) for job in jobs))
         names = self._names.some(self._now())
-        done = [(job.number, self._write_one(job, names, each_file)) for job in jobs]
         try:
-            written = self._mailboxes.written_to()
-            if each_file:
-                for mailbox in written:
-                    mailbox.sync_directory()
-            elif written:
-                sync_filesystems((mailbox.device, mailbox.new) for mailbox in written)
-        except OSError as error:
-            self._say(f"a batch of {len(done)} mails could not be made durable and is tried again: {error}")
-            failed = Written(FAILED, error.errno or 0)
-            done = [(number, [failed if one is _DELIVERED else one for one in each]) for number, each in done]
-        self._mailboxes.end_batch()
-        return done
+            done = [(job.number, self._write_one(job, names, each_file)) for job in jobs]
+            try:
+                self._make_durable(each_file)
+            except OSError as error:
+                self._say(f"a batch of {len(done)} mails could not be made durable and is tried again: {error}")
+                failed = Written(FAILED, error.errno or 0)
+                done = [(number, [failed if one is _DELIVERED else one for one in each]) for number, each in done]
+            return done
+        finally:
+            self._mailboxes.end_batch()
+
+    def _make_durable(self, each_file: bool) -> None:
+        written = self._mailboxes.written_to()
+        if each_file:
+            for mailbox in written:
+                mailbox.sync_directory()
+        elif written:
+            sync_filesystems((mailbox.device, mailbox.new) for mailbox in written)
 
     def _write_one(self, job: Job, names: Iterator[str], durable: bool) -> list[Written]:
         each: list[Written] = []

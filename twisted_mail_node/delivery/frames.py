@@ -23,7 +23,8 @@ _BINARY, _IN_FILE = 1, 2
 
 
 class FrameError(ValueError):
-    """The other side does not speak our language: a defect, or a pipe that was cut."""
+    """The other side does not speak our language: a defect, or a pipe that was cut. Or what we have to say is too
+    large for it."""
 
 
 class Target(NamedTuple):
@@ -62,16 +63,25 @@ Result = tuple[int, list[Written]]
 
 
 def encode_job(job: Job) -> list[bytes]:
-    """The pieces of a frame, to be written one after the other; the content is not copied."""
+    """The pieces of a frame, to be written one after the other; the content is not copied.
+
+    :raises FrameError: it is larger than ``FRAME_MAX``, has too many targets, or a path that no file can have.
+    """
     content = job.content
     flags = (_BINARY if job.binary else 0) | (_IN_FILE if content is None else 0)
-    tail = content if content is not None else _FILE.pack(job.size) + job.file.encode("utf-8", "surrogateescape")
-    parts = [_JOB.pack(job.number, flags, len(job.targets), len(tail))]
-    for path, head in job.targets:
-        name = path.encode("utf-8", "surrogateescape")
-        parts += (_TARGET.pack(len(name), len(head)), name, head)
-    start = b"".join(parts)
-    return [_LENGTH.pack(len(start) + len(tail)) + start, tail]
+    try:
+        tail = content if content is not None else _FILE.pack(job.size) + job.file.encode("utf-8", "surrogateescape")
+        parts = [_JOB.pack(job.number, flags, len(job.targets), len(tail))]
+        for path, head in job.targets:
+            name = path.encode("utf-8", "surrogateescape")
+            parts += (_TARGET.pack(len(name), len(head)), name, head)
+        start = b"".join(parts)
+    except (struct.error, UnicodeEncodeError) as error:
+        raise FrameError(f"a job that cannot be told: {error}") from error
+    length = len(start) + len(tail)
+    if length > FRAME_MAX:
+        raise FrameError(f"a job of {length} octets")
+    return [_LENGTH.pack(length) + start, tail]
 
 
 def encode_goodbye() -> bytes:
@@ -115,9 +125,12 @@ def decode_result(frame: bytes) -> Result:
     """:raises FrameError: it is no result."""
     try:
         number, count = _RESULT.unpack_from(frame)
-        return number, [Written(*_STATUS.unpack_from(frame, _RESULT.size + n * _STATUS.size)) for n in range(count)]
+        written = [Written(*one) for one in _STATUS.iter_unpack(frame[_RESULT.size :])]
     except struct.error as error:
         raise FrameError(f"a damaged result: {error}") from error
+    if len(written) != count:
+        raise FrameError("a result of a wrong length")
+    return number, written
 
 
 class Frames:

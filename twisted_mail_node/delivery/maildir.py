@@ -3,7 +3,8 @@
 Requests go to a writing process (``delivery.writer``), which writes what has come in one batch, syncs it once, and
 tells. The spool keeps a mail until its status is recorded, so nothing is lost when anything here fails: every error is
 a delay of that recipient, an error of the sync a delay of the whole batch, the death of the process a delay of all it
-had (those mails may then be there twice).
+had (those mails may then be there twice). A process that hangs beyond a deadline or talks nonsense is killed: what it
+holds is not wanted any more, and would only pile up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -25,6 +27,7 @@ from zope.interface import implementer
 from twisted_mail_node.delivery.frames import (
     BROKEN,
     DELIVERED,
+    FrameError,
     Frames,
     Job,
     Target,
@@ -48,8 +51,12 @@ _log = Logger()
 WATCH = 1.0
 #: Seconds ``close`` waits for the process; one that hangs in a dead filesystem must not hold the node.
 CLOSE_WAIT = 30.0
+#: ... and then for the kill: a process in the middle of a disk operation ends only when the disk answers.
+KILL_WAIT = 2.0
 #: Seconds between two starts of the process: one that dies at once must not be started all the time.
 RESTART = 1.0
+#: Octets of a line of the process's that we log.
+LINE_MAX = 2000
 
 DONE = DeliveryStatus(Action.DELIVERED, "2.0.0", Reason.DELIVERED, "Delivered to the mailbox")
 UNKNOWN = DeliveryStatus(Action.FAILED, "5.1.1", Reason.UNKNOWN_RECIPIENT, "No such user here")
@@ -71,15 +78,31 @@ class _Waiting(NamedTuple):
 class _Process(ProcessProtocol):
     """The reactor's end of the pipes."""
 
+    transport: Any
+
     def __init__(self, store: MaildirStore) -> None:
         self._store = store
         self._frames = Frames()
+        self._said = b""
 
     def outReceived(self, data: bytes) -> None:
-        for frame in self._frames.feed(data):
-            self._store.written(*decode_result(frame))
+        try:
+            for frame in self._frames.feed(data):
+                self._store.written(*decode_result(frame))
+        except FrameError as error:
+            self.transport.closeStdout()
+            self._store.kill(str(error))
+
+    def errReceived(self, data: bytes) -> None:
+        """What it says for people goes into the node's log: a daemon has no standard error."""
+        *lines, rest = (self._said + data).split(b"\n")
+        self._said = rest[:LINE_MAX]
+        for line in lines:
+            _log.warn("writing mail: {line}", line=line[:LINE_MAX].decode("utf-8", "replace"))
 
     def processEnded(self, reason: Failure) -> None:
+        if self._said:
+            self.errReceived(b"\n")
         self._store.process_ended(reason)
 
 
@@ -105,23 +128,32 @@ class MaildirStore:
     ) -> None:
         self._path_of = path_of
         self._reactor = reactor
-        self._command = [sys.executable, "-m", "twisted_mail_node.delivery.writer", hostname, sync]
+        # -P: what lies in the directory we were started in is none of its modules
+        self._command = [sys.executable, "-P", "-m", "twisted_mail_node.delivery.writer", hostname, sync]
         self._delivered = delivered
         self._waiting: dict[int, _Waiting] = {}
         self._count = 0
-        self._process: Any = None
+        self._process: Any = None  #: the one that writes
+        self._dying: Any = None  #: the one that was killed and has not ended yet
         self._started = float("-inf")
         self._watch: IDelayedCall | None = None
+        self._force: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Start the process now rather than with the first mail."""
+        """Start the process now rather than with the first mail. When it cannot be started, mails are delayed."""
         now = self._reactor.seconds()
-        if self._process is None and self._closed is None and now - self._started >= RESTART:
-            self._started = now
+        if self._process is not None or self._dying is not None or self._closed is not None:
+            return
+        if 0 <= now - self._started < RESTART:
+            return
+        self._started = now
+        try:
             self._process = self._reactor.spawnProcess(
-                _Process(self), self._command[0], self._command, env=None, childFDs={0: "w", 1: "r", 2: 2}
+                _Process(self), self._command[0], self._command, env=None, childFDs={0: "w", 1: "r", 2: "r"}
             )
+        except OSError as error:
+            _log.error("the process that writes mailboxes cannot be started: {why}", why=str(error))
 
     async def deliver(self, request: DeliveryRequest) -> Sequence[DeliveryStatus]:
         """See IDeliveryAgent. Ends when the batch that holds the mail is durable, or at the deadline."""
@@ -133,9 +165,14 @@ class MaildirStore:
         octets, file = content.octets, content.path
         if octets is None and file is None:
             try:
-                octets = await in_thread(self._reactor, lambda: b"".join(content.blocks()))
+                reading = in_thread(self._reactor, lambda: b"".join(content.blocks()))
+                octets = await reading.addTimeout(request.deadline, self._reactor)
             except OSError as error:
                 return [_delayed(error.errno or 0)] * len(recipients)
+            except TimeoutError:
+                return [LATE] * len(recipients)
+            if self._closed is not None:
+                return [STOPPED] * len(recipients)
         targets = tuple(
             [
                 Target(os.fspath(path), head_of(request, recipient.address))
@@ -147,8 +184,14 @@ class MaildirStore:
             return [UNKNOWN] * len(recipients)
         binary = request.envelope.body == "BINARYMIME"
         job = Job(self._count + 1, targets, octets, os.fspath(file) if file else "", content.size, binary)
-        written = await self._write(job, request.deadline)
-        each = iter(written if len(written) == len(targets) else written * len(targets))
+        try:
+            written = await self._write(job, request.deadline)
+        except FrameError as error:
+            _log.error("{queue_id} cannot be written: {why}", queue_id=request.queue_id, why=str(error))
+            return [INTERNAL] * len(recipients)
+        if len(written) != len(targets):
+            written = [written[0] if written in ([_DIED], [_LATE]) else _STRANGE] * len(targets)
+        each = iter(written)
         statuses = [UNKNOWN if path is None else _status(next(each)) for path in paths]
         if self._delivered is not None:
             for recipient, status in zip(recipients, statuses, strict=True):
@@ -157,16 +200,16 @@ class MaildirStore:
         return statuses
 
     def _write(self, job: Job, deadline: float) -> Deferred[list[Written]]:
-        """Hand the job to the process."""
-        self._count = number = job.number
-        done: Deferred[list[Written]] = Deferred(lambda _: self._forget(number))
+        """Hand the job to the process. :raises FrameError: see ``encode_job``."""
+        pieces = encode_job(job)
         if self._process is None:
             self.start()
         if self._process is None:
-            done.callback([_DIED])
-            return done
+            return succeed([_DIED])
+        self._count = number = job.number
+        done: Deferred[list[Written]] = Deferred(lambda _: self._forget(number))
         self._waiting[number] = _Waiting(done, self._reactor.seconds() + deadline)
-        self._process.writeSequence(encode_job(job))
+        self._process.writeSequence(pieces)
         if self._watch is None:
             self._watch = self._reactor.callLater(WATCH, self._look_at_deadlines)
         return done
@@ -181,12 +224,30 @@ class MaildirStore:
 
     def process_ended(self, reason: Failure) -> None:
         """The process is gone: in order after ``close``, else all it had is delayed."""
-        self._process = None
-        waiting, self._waiting = self._waiting, {}
-        if self._closed is None:
+        self._process = self._dying = None
+        if self._closed is None or not reason.check(ProcessDone):
             _log.error("the process that writes mailboxes has ended: {why}", why=reason.getErrorMessage())
-        for one in waiting.values():
-            one.done.callback([_DIED])
+        self._give_back()
+
+    def kill(self, why: str) -> None:
+        """End the process by force. What it has told by then counts, the rest is delayed when it has ended."""
+        process, self._process = self._process, None
+        if process is not None:
+            _log.error("the process that writes mailboxes is killed: {why}", why=why)
+            self._dying = process
+            try:
+                process.signalProcess("KILL")
+            except ProcessExitedAlready:
+                pass
+
+    def _give_back(self) -> None:
+        """Delay all that waits. A caller may give up others, or bring new ones, while it is told."""
+        for number in list(self._waiting):
+            waiting = self._waiting.pop(number, None)
+            if waiting is not None:
+                waiting.done.callback([_DIED])
+        if self._force is not None and self._force.active():
+            self._force.cancel()
         if self._closed is not None and not self._closed.called:
             self._closed.callback(None)
 
@@ -197,38 +258,47 @@ class MaildirStore:
     def _look_at_deadlines(self) -> None:
         self._watch = None
         now = self._reactor.seconds()
-        for number in [number for number, waiting in self._waiting.items() if waiting.deadline <= now]:
-            self._waiting.pop(number).done.callback([_LATE])
+        late = [number for number, waiting in self._waiting.items() if waiting.deadline <= now]
+        if late:
+            self.kill(f"{len(late)} mails were not written in time")
+        for number in late:
+            one = self._waiting.pop(number, None)
+            if one is not None:
+                one.done.callback([_LATE])
         if self._waiting and self._closed is None:
             self._watch = self._reactor.callLater(WATCH, self._look_at_deadlines)
 
     # ---- the end ---------------------------------------------------------------------------------------------
 
     def close(self) -> Deferred[None]:
-        """Let the process write what it has, and end it; fires when it has ended. Nothing is delivered afterwards."""
+        """Let the process write what it has, and end it; fires when it has ended. Nothing is delivered afterwards.
+
+        Fires after ``CLOSE_WAIT`` and ``KILL_WAIT`` seconds at the latest; what is not written then is delayed.
+        """
         if self._closed is not None:
             return self._closed
         closed = self._closed = Deferred[None]()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        process = self._process
-        if process is None:
+        if self._process is not None:
+            self._process.write(encode_goodbye())
+            self._process.closeStdin()
+            self._force = self._reactor.callLater(CLOSE_WAIT, self._end_by_force)
+        elif self._dying is not None:
+            self._end_by_force()
+        else:
             closed.callback(None)
-            return closed
-        process.write(encode_goodbye())
-        process.closeStdin()
-        timer = self._reactor.callLater(CLOSE_WAIT, process.signalProcess, "KILL")
+        return closed
 
-        def ended(result: None) -> None:
-            if timer.active():
-                timer.cancel()
-
-        return closed.addCallback(ended)
+    def _end_by_force(self) -> None:
+        self.kill("it does not end")
+        self._force = self._reactor.callLater(KILL_WAIT, self._give_back)
 
 
 _DIED = Written(BROKEN, 1)
 _LATE = Written(BROKEN, 2)
+_STRANGE = Written(BROKEN)
 
 
 def _status(written: Written) -> DeliveryStatus:

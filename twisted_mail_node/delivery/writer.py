@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import sys
 import time
@@ -32,12 +33,19 @@ PIPE = 1 << 20
 
 
 def run(
-    read: Callable[[int], bytes], tell: Callable[[bytes], None], writer: BatchWriter, linger: float = LINGER
+    read: Callable[[int], bytes],
+    tell: Callable[[bytes], None],
+    writer: BatchWriter,
+    ready: Callable[[], bool],
+    linger: float = LINGER,
 ) -> None:
     """Write until the goodbye, or the end of the input.
 
     :param read: blocks; gives up to so many octets, none at the end.
     :param tell: takes results.
+    :param ready: True when ``read`` would not block now.
+    :param linger: seconds to gather; 0 for not at all.
+    :raises FrameError: the input is damaged; what waits is left.
     """
     frames = Frames()
     waiting: list[Job] = []
@@ -50,8 +58,11 @@ def run(
         going = _take(frames, octets, waiting)
         if linger and going and time.monotonic() - ended < linger and len(waiting) < BATCH_MAILS:
             time.sleep(linger)
-            octets = read(PIPE) if _ready() else b""
-            going = _take(frames, octets, waiting)
+            if ready():
+                octets = read(PIPE)
+                if not octets:
+                    return
+                going = _take(frames, octets, waiting)
         while waiting:
             tell(b"".join([encode_result(number, each) for number, each in _write(writer, _batch(waiting))]))
         ended = time.monotonic()
@@ -89,15 +100,15 @@ def _write(writer: BatchWriter, batch: list[Job]) -> list[Result]:
 
 
 def _ready() -> bool:
-    """Something more can be read from standard input now."""
-    import select
-
     return bool(select.select([0], [], [], 0)[0])
 
 
 def say(line: str) -> None:
-    """A line for the node's log."""
-    print(f"mailnode, writing mail: {line}", file=sys.stderr, flush=True)
+    """A line for the node's log, which reads our standard error."""
+    try:
+        os.write(2, (line.replace("\n", " ") + "\n").encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # the node is gone; the next ``tell`` finds out
 
 
 def _tell(octets: bytes) -> None:
@@ -112,11 +123,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # they are meant for the node, which says goodbye
     try:
         fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE)
-    except OSError:
+    except (OSError, AttributeError):
         pass  # then the system's own size does
     writer = BatchWriter(sys.argv[1], cast("SyncMode", sys.argv[2]), say)
     try:
-        run(lambda size: os.read(0, size), _tell, writer)
+        run(lambda size: os.read(0, size), _tell, writer, _ready)
     except BrokenPipeError:
         pass  # the node is gone
     finally:

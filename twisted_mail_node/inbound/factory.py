@@ -156,6 +156,10 @@ class ESMTPFactory:
 
         :param seconds: how long to wait for it; then the connections are cut.
         """
+        if self._stopping is not None:
+            again = Deferred[None]()
+            self._stopping.addCallback(again.callback)
+            return again
         stopping = self._stopping = Deferred[None]()
         deadline = self.clock.callLater(seconds, self._cut)
 

@@ -79,9 +79,7 @@ class Incoming:
         self._waiting += len(octets)
         self.size += len(octets)
         spool.held_in_memory += len(octets)
-        if self._waiting > INLINE_MAX or (
-            self._waiting > INLINE_MIN and (self._lock is not None or spool.held_in_memory > spool.memory)
-        ):
+        if self._waiting > INLINE_MAX or (self._waiting > INLINE_MIN and spool.held_in_memory > spool.memory):
             await self._spill()
 
     async def _spill(self) -> None:

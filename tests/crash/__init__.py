@@ -1,0 +1,1 @@
+"""Tests that kill the process: what was promised is there afterwards."""

@@ -1,0 +1,99 @@
+"""Operators find, count, hold, release and remove mails by what they know of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.spool.material import NOW, StoreCase, changed, finished, new_mail, numbers, put
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.spool import queueid
+from twisted_mail_node.spool.mail import State
+
+
+class OperatorTests(StoreCase):
+    def setUp(self) -> None:
+        super().setUp()
+        put(
+            self.store,
+            new_mail(1, 1),
+            new_mail(2, 2, sender=None),
+            new_mail(3, 3, sender=Address("Ann", "elsewhere.example")),
+            new_mail(4, 1, sender=Address("JÜRGEN", "example.org"), state=State.HELD),
+        )
+        self.delay(1, NOW + 60, destination="mx.example.net")
+        self.delay(3, NOW + 60, 1, destination="[192.0.2.7]:25")
+        self.ids = {number: queueid.to_text(number) for number in range(1, 9)}
+
+    def found(self, **fields: Any) -> list[int | None]:
+        """The numbers of what is found."""
+        return numbers(self.all(**fields))
+
+    def test_find(self) -> None:
+        """Each field narrows, all together too; none finds all, oldest first."""
+        for fields, expected in (
+            ({}, [1, 2, 3, 4]),
+            ({"queue_ids": (self.ids[3], self.ids[1])}, [1, 3]),
+            ({"queue_ids": ("no id", self.ids[8])}, []),
+            ({"destination": "mx.example.net"}, [1]),
+            ({"destination": "mx.example"}, []),
+            ({"sender": "<>"}, [2]),
+            ({"sender": "ann@"}, [3]),
+            ({"sender": "ELSEWHERE"}, [3]),
+            ({"sender": "joe@example.org"}, [1]),
+            ({"sender": "JÜRGEN"}, [4]),
+            ({"recipient": "u2@example.net"}, [3]),
+            ({"recipient": "U1@"}, [2, 3]),
+            ({"state": State.HELD}, [4]),
+            ({"state": State.ACTIVE}, [2, 3]),
+            ({"state": State.DELAYED, "recipient": "u1@"}, [3]),
+            ({"state": State.DELAYED, "recipient": "u0@", "sender": "ann"}, []),
+            ({"limit": 2}, [1, 2]),
+            ({"sender": "' OR 1=1 --"}, []),
+            ({"destination": "%"}, []),
+        ):
+            self.assertEqual(self.found(**fields), expected, fields)
+
+    def test_find_many_ids(self) -> None:
+        """There may be more queue ids than a statement has places."""
+        ids = tuple(queueid.to_text(number) for number in range(40_000))
+        self.assertEqual(self.found(queue_ids=ids), [1, 2, 3, 4])
+
+    def test_all_recipients(self) -> None:
+        """A mail is found with all its recipients, whichever matched."""
+        self.assertEqual(len(self.all(recipient="u2@")[0].entries), 3)
+
+    def test_count(self) -> None:
+        """Mails, and recipients in each state, are counted."""
+        changed(self.store, *finished(3, 0))
+        counts = {"mails": 4, "active": 3, "delayed": 2, "held": 1, "finished": 1}
+        self.assertEqual(self.store.count(), counts)
+
+    def test_hold(self) -> None:
+        """Delayed recipients are held; those in an attempt go on."""
+        self.assertEqual(self.store.hold([self.ids[3], self.ids[8], "x"]), [self.ids[3]])
+        self.assertEqual([entry.state for entry in self.all()[2].entries], [State.ACTIVE, State.HELD, State.ACTIVE])
+        self.assertEqual(numbers(self.take(NOW + 60)), [1])
+
+    def test_release(self) -> None:
+        """Held and delayed recipients are due at the time given; active and finished ones are left alone."""
+        changed(self.store, *finished(3, 0))
+        self.assertEqual(self.store.release([self.ids[4], self.ids[3], self.ids[8]], 5.0), [self.ids[4], self.ids[3]])
+        states = [entry.state for entry in self.all()[2].entries]
+        self.assertEqual(states, [State.FINISHED, State.DELAYED, State.ACTIVE])
+        self.assertEqual(numbers(self.take(5.0)), [3, 4])
+
+    def test_remove(self) -> None:
+        """Mails go whatever their state; the others stay."""
+        self.assertEqual(self.store.remove([self.ids[2], self.ids[4], self.ids[8]]), [self.ids[2], self.ids[4]])
+        self.assertEqual(self.found(), [1, 3])
+        self.assertEqual({row[0] for row in self.rows("SELECT mail FROM recipient")}, {1, 3})
+
+    def test_other_spellings(self) -> None:
+        """An id that a person wrote in another way removes that mail and its file, and no other file."""
+        put(self.store, new_mail(0xABC, content=None))
+        file = self.directory / "content" / queueid.to_text(0xABC)
+        other = self.directory / "content" / "0xABC"
+        for path in (file, other):
+            path.write_bytes(b"")
+        self.assertEqual(self.store.remove(["0xABC"]), ["0xABC"])
+        self.assertEqual([file.exists(), other.exists()], [False, True])
