@@ -35,10 +35,8 @@ _log = Logger()
 FLUSH_AFTER = 0.1
 #: Events that are written at once without waiting: some 64 KiB, and a reactor turn of two milliseconds.
 FLUSH_EVENTS = 250
-#: Octets of lines, and events, kept while the log cannot be written (disk full, nobody reads the pipe); what comes
-#: after is counted and lost.
+#: Octets kept while the log cannot be written (disk full, nobody reads the pipe); what comes after is counted and lost.
 WAITING_MAX = 4 * 1024 * 1024
-EVENTS_MAX = 5000
 #: Seconds until the next try after the log could not be written.
 RETRY_AFTER = 5.0
 #: A pipe that poll(2) calls writable takes this many octets without blocking (PIPE_BUF of Linux).
@@ -116,18 +114,22 @@ class EventLog:
 
         Lines are made when they are written, many in a row: that takes a third of the time it takes one by one.
         """
-        if self._closed or len(self._events) >= EVENTS_MAX:
+        if self._closed:
             self.lost += 1
             return
         self._events.append((self._clock.seconds(), event))
-        if len(self._events) >= FLUSH_EVENTS and not self._failing:
-            self.flush()
+        if len(self._events) >= FLUSH_EVENTS:
+            if self._failing:
+                self._gather()
+            else:
+                self.flush()
         elif self._timer is None:
             self._timer = self._clock.callLater(FLUSH_AFTER, self._due)
 
-    def _lines(self) -> str:
-        """What was observed, as lines."""
+    def _gather(self) -> None:
+        """Make lines of what was observed, as far as there is room for them."""
         lines: list[str] = []
+        room = WAITING_MAX - len(self._unwritten)
         for now, event in self._events:
             kind = type(event)
             template = self._templates.get(kind)
@@ -138,17 +140,22 @@ class EventLog:
                 self._second = second
                 self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             stamp = f"{self._stamp}{int((now - second) * 1000):03d}Z"
-            lines.append(template % (stamp, *[_BY_TYPE.get(type(value), _any)(value) for value in event]))
+            line = template % (stamp, *[_BY_TYPE.get(type(value), _any)(value) for value in event])
+            room -= len(line)
+            if room >= 0:
+                lines.append(line)
+            else:
+                self.lost += 1
         self._events.clear()
-        return "".join(lines)
+        self._unwritten += "".join(lines).encode("ascii")
 
     def flush(self) -> None:
         """Write what is gathered, as far as it can be written now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._events and len(self._unwritten) < WAITING_MAX:
-            self._unwritten += self._lines().encode("ascii")
+        if self._events:
+            self._gather()
         broken = self._write_all()
         if broken is not None and not self._failing:
             _log.error("the event log cannot be written: {error}; the node goes on without it", error=broken)

@@ -53,7 +53,7 @@ STOP_INBOUND = 30.0
 #: Seconds that attempts under way have to finish after that; what they leave is tried at the next start.
 STOP_QUEUE = 15.0
 #: Settings that are read at the start only.
-AT_START = ("state_dir", "workers", "listeners", "resolver", "queue", "log")
+AT_START = ("hostname", "state_dir", "workers", "listeners", "resolver", "queue", "log")
 #: Objects made before the collector looks for cycles among the young. A mail makes hundreds and hardly a cycle.
 COLLECT_AFTER = 50_000
 
@@ -230,17 +230,17 @@ class MailNode(MultiService):
         parts, path = self._parts, self._path
         parts.log.reopen()
         try:
-            settings = load(path) if path is not None else self.settings
+            read = load(path) if path is not None else self.settings
+            settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
             parts.directory.reload(settings)
         except (ValueError, OSError) as error:
             self.publish(SettingsRefused(str(path or ""), str(error)))
             raise ValueError(str(error)) from error
-        changed = [key for key in AT_START if getattr(settings, key) != getattr(self.settings, key)]
+        changed = [key for key in AT_START if getattr(read, key) != getattr(self.settings, key)]
         if changed:
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
-        kept = {key: getattr(self.settings, key) for key in AT_START}
-        self.settings = settings.model_copy(update=kept)
+        self.settings = settings
         self._policies = made
         parts.router.reload(settings.routes)
         for factory in self._factories:

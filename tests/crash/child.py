@@ -64,10 +64,10 @@ def say(*words: str) -> None:
 class Child:
     """The spool and the mails in it by name."""
 
-    def __init__(self, directory: Path, step: str, times: int) -> None:
+    def __init__(self, directory: Path, step: str, times: int, armed: bool) -> None:
         self._step = step
         self._left = times
-        self.armed = False
+        self.armed = armed
         self.spool = Spool(directory, reactor, reactor.seconds, reached=self._reached)
         self.ids: dict[str, str] = {}
 
@@ -108,6 +108,9 @@ class Child:
         accepted = [Deferred.fromCoroutine(self.small(f"{name}{number}")) for number in range(GROUP)]
         go_on.set()
         await gatherResults(accepted)
+
+    async def start(self, name: str) -> None:
+        """Nothing more: as the only line it lets the process die at its start."""
 
     async def delayed(self, name: str) -> None:
         """Its first recipient waits."""
@@ -165,7 +168,19 @@ class Child:
 
 ORDERS: dict[str, Callable[[Child, str], Coroutine[Any, Any, None]]] = {
     order: getattr(Child, order)
-    for order in ("small", "large", "group", "delayed", "first", "finished", "taken", "held", "released", "removed")
+    for order in (
+        "small",
+        "large",
+        "group",
+        "start",
+        "delayed",
+        "first",
+        "finished",
+        "taken",
+        "held",
+        "released",
+        "removed",
+    )
 }
 
 
@@ -174,14 +189,14 @@ def main(directory: str, step: str, times: str, *lines: str) -> None:
     failed: list[Any] = []
 
     async def story() -> None:
-        child = Child(Path(directory), step, int(times))
+        child = Child(Path(directory), step, int(times), lines == ("start:",))
         await (child.lines(list(lines)) if lines else child.live())
         child.spool.close()
 
     def ended(failure: Any) -> None:
         if failure is not None:
             failed.append(failure)
-            failure.printTraceback()
+            failure.printTraceback(sys.stderr)
         reactor.stop()
 
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(story()).addBoth(ended))

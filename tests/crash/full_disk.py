@@ -1,4 +1,4 @@
-"""A life on a disk that fills up, told line by line: ``python full_disk.py DIRECTORY`` (a small file system of its own).
+"""A life on a disk that fills up, told line by line: ``python full_disk.py DIRECTORY`` (a small file system).
 
 Says ``kept <id> <name>`` for each mail that was accepted, ``refused <name> <full>`` for each that was not, ``step …``
 for what it does, and ``found …`` for what the spool holds at the end.
@@ -55,7 +55,7 @@ async def story(directory: Path) -> None:
     """Small mails until the disk is full, large ones too; then there is room again."""
     spool = Spool(directory / "spool", reactor, reactor.seconds)
     filler = directory / "filler"
-    filler.write_bytes(b"x" * 1_000_000)
+    filler.write_bytes(b"x" * 8_000_000)
     first = await accept(spool, "first", SIZES["small"])
     say("step", "filling")
     for number in range(ENOUGH):
@@ -91,7 +91,7 @@ def main(directory: str) -> None:
     def ended(failure: Any) -> None:
         if failure is not None:
             failed.append(failure)
-            failure.printTraceback()
+            failure.printTraceback(sys.stderr)
         reactor.stop()
 
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(story(Path(directory))).addBoth(ended))

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.crash.crashed import PATIENCE, ROOT
 
 #: A file system in memory that only the child sees, and that goes with it.
-MOUNT = 'mount -t tmpfs -o size=4m none "$0" || exit 99; exec "$1" -m tests.crash.full_disk "$0"'
+MOUNT = 'mount -t tmpfs -o size=16m none "$0" || exit 99; exec "$1" -m tests.crash.full_disk "$0"'
 
 
 class FullDiskTests(SynchronousTestCase):

@@ -25,14 +25,12 @@ class LoadTests(CrashCase):
             child.kill()
             out, errors = child.communicate(timeout=PATIENCE)
             self.assertEqual(child.returncode, -signal.SIGKILL, errors.decode())
-            # The last line may be cut short: then it was not said.
-            for words in (
-                text.decode().split() for text in (line + out).splitlines(keepends=True) if text[-1:] == b"\n"
-            ):
-                if words[0] == "kept":
-                    promised[words[2]] = words[1]
+            lines = (line + out).decode().split("\n")[:-1]  # the last may be cut short: then it was not said
+            for kind, queue_id, name in map(str.split, lines):
+                if kind == "kept":
+                    promised[name] = queue_id
                 else:
-                    finishing.add(words[2])
+                    finishing.add(name)
             found = self.restart()
             self.check_integrity()
             self._close()

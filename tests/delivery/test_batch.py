@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mail_node.delivery import batch
 from twisted_mail_node.delivery.batch import BatchWriter, UniqueNames, stored, to_lf
 from twisted_mail_node.delivery.frames import BROKEN, DELIVERED, FAILED, Job, Target, Written
-
+from twisted_mail_node.delivery.mailbox import Mailbox
 
 CONTENT = b"From: ann@elsewhere.test\r\nSubject: x\r\n\r\nOne\r\n..\r\n"
 
@@ -191,7 +191,7 @@ class BatchWriterTests(SynchronousTestCase):
     def test_fsync_fails(self) -> None:
         """So it is when the directory of a small batch cannot be synced."""
         self.writer._sync = "fsync"
-        with mock.patch.object(batch.Mailboxes, "written_to", side_effect=OSError(errno.EIO, "x")):
+        with mock.patch.object(Mailbox, "sync_directory", side_effect=OSError(errno.EIO, "x")):
             self.assertEqual(self.write(self.mail("joe")), [[Written(FAILED, errno.EIO)]])
 
     def test_synced_before_told(self) -> None:

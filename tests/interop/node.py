@@ -97,6 +97,7 @@ class Process:
                 stdout=out,
                 stderr=err,
                 env=inherited | dict(environment or {}),
+                start_new_session=True,
             )
         self.pid = self._child.pid
         atexit.register(self.kill)
@@ -119,6 +120,14 @@ class Process:
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._child.send_signal(number)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C in its terminal does: SIGINT to it and to every process it started."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def children(self) -> list[int]:
+        """The processes it started."""
+        return [int(one) for one in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()]
 
     def wait(self, seconds: float = STOP_TIME) -> int:
         """Wait until it ends; gives its exit code. :raises NodeError: it does not; it is killed then."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 from tests.interop.mails import plain
 from tests.interop.node import BIN, ROOT, Node, NodeTest, Process, free_port, greeting_of, wait_for
@@ -60,12 +62,49 @@ class EndTest(NodeTest):
     def test_interrupt(self) -> None:
         """Ctrl-C ends it like SIGTERM; ``mailnode stop`` too, and waits for the end."""
         here = self.node().start()
-        here.running.signal(signal.SIGINT)
+        with Client(here.port) as client:
+            client.open(["joe@here.test"])
+            client.must("DATA", "354")
+            here.running.interrupt()
+            time.sleep(0.3)
+            client.send(b"Subject: late\r\n\r\n.\r\n")
+            self.assertTrue(client.reply().startswith("250"))
         self.assertEqual(here.running.wait(), 0)
+        self.assertEqual(len(here.mails("joe")), 1)
+        self.assertEqual(here.running.err, "")
         here.start()
         self.assertIn("has stopped", here.command("stop"))
         self.assertEqual(here.running.wait(5), 0)
         self.assertIn("no node is running", here.command("stop", code=1))
+
+    def test_nothing_stays(self) -> None:
+        """However the node ends, the processes it started end, too."""
+        here = self.node()
+        for end in (here.stop, here.kill):
+            here.start()
+            send(here.port, plain("before the end"))
+            children = here.running.children()
+            end()
+            wait_for(lambda children=children: not any(map(_runs, children)), f"the end of {children}")  # type: ignore[misc]
+
+    def test_writer_dies(self) -> None:
+        """When the process that writes Maildirs is killed the node goes on: mails wait, and then are written."""
+        here = self.node(retry="1s").start()
+        send(here.port, plain("before"))
+        here.wait_mail("joe", having=b"before")
+        for child in here.running.children():
+            os.kill(child, signal.SIGKILL)
+        send(here.port, plain("after"))
+        here.wait_mail("joe", having=b"after")
+        here.wait_queue(0)
+        self.assertEqual(here.stop(), 0)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 class ReloadTest(NodeTest):

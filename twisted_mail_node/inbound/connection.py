@@ -299,7 +299,6 @@ class Connection:
         self.deadline = 0.0
         reply = await transaction.finish(transaction.reader, bare)
         self._transaction = None
-        self._wire.answer(reply)
         self._wire.end_transaction()
         self._out.append(reply.octets())
         if reply.code < 400:

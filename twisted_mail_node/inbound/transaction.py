@@ -59,8 +59,10 @@ class Transaction:
         if command.parameters.size > factory.limits.message_size:
             return SIZE_REFUSED
         asked.reverse_path = command.reverse_path
-        verdict = await factory.relaying.mail(asked) or await factory.chain.ask("mail", asked)
-        return self._noted(verdict) or MAIL_OK
+        verdict = await factory.relaying.mail(asked)
+        if verdict is None and factory.chain.cares("mail"):
+            verdict = await factory.chain.ask("mail", asked)
+        return MAIL_OK if verdict is None else self._noted(verdict) or MAIL_OK
 
     async def rcpt(self, command: RcptTo) -> Reply:
         """RCPT (RFC 5321 section 4.1.1.3)."""
@@ -91,10 +93,11 @@ class Transaction:
             if verdict is not None:
                 break
         else:
-            verdict = await factory.chain.ask("rcpt", asked)
-        refusal = self._noted(verdict)
-        if refusal is not None:
-            return refusal
+            verdict = await factory.chain.ask("rcpt", asked) if factory.chain.cares("rcpt") else None
+        if verdict is not None:
+            refusal = self._noted(verdict)
+            if refusal is not None:
+                return refusal
         for target in resolution.targets:
             if target not in self._seen:
                 self._seen.add(target)

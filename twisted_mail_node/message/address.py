@@ -28,15 +28,19 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         """The address in its wire form, quoted where RFC 5321 section 4.1.2 needs it, without angle brackets."""
-        local = self.local_part
-        if not _DOT_STRING.match(local):
-            local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return f"{local}@{self.domain}" if self.domain else local
+        return _written(*self)
 
     @property
     def is_ascii(self) -> bool:
         """False when passing it on needs SMTPUTF8 (RFC 6531)."""
         return self.local_part.isascii() and self.domain.isascii()
+
+
+@lru_cache(maxsize=8192)
+def _written(local: str, domain: str) -> str:
+    if not _DOT_STRING.match(local):
+        local = '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{local}@{domain}" if domain else local
 
 
 @lru_cache(maxsize=4096)

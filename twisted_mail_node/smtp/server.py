@@ -8,6 +8,7 @@ collects their octets until ``next_event()`` gives ``None`` answers a pipelined 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from twisted_mail_node.message.address import Address
@@ -137,6 +138,7 @@ _NOT_HERE = frozenset(("STARTTLS", "AUTH", "ETRN", "ATRN", "TURN", "SEND", "SOML
 _OTHER_PROTOCOLS = (b"GET ", b"POST ", b"PUT ", b"HEAD ", b"OPTIONS ", b"CONNECT ", b"PRI * HTTP", b"DELETE ", b"SSH-")
 _TLS_HELLO = b"\x16"  # its first octet
 
+_DATA = Data()
 _NO_CHUNKS = NewlineCheck()  # stands where no BDAT was seen, so that an idle session holds no object for it
 
 UNKNOWN = Reply.make(500, "5.5.2", "Command not known; HELP lists what is", Reason.UNKNOWN_COMMAND)
@@ -233,12 +235,13 @@ class ServerSession:
             self.state = ORDER[self.state, verb]
             if verb == "DATA":
                 self._unstuffer = Unstuffer()
-        return reply.octets()
+        return _octets(reply)
 
     def end_transaction(self) -> None:
         """The mail transaction is over (accepted, refused or given up): MAIL may come again."""
         if self.state != "start":
             self.state = "ready"
+        self._pending = ""
         self._newlines = _NO_CHUNKS
 
     def _unfinished_line(self) -> Wrong | None:
@@ -322,7 +325,7 @@ class ServerSession:
         if self._binary:
             return Wrong("DATA", BINARY_NEEDS_CHUNKS)
         self._pending = "DATA"
-        return Data()
+        return _DATA
 
     def _bdat(self, argument: str) -> Occurrence:
         words = argument.split()
@@ -379,6 +382,10 @@ class ServerSession:
         self._chunk = (left - len(octets), last)
         self._newlines.take(octets)
         return Content(octets)
+
+
+#: The replies to MAIL, RCPT and DATA are nearly always the same few.
+_octets = lru_cache(maxsize=256)(Reply.octets)
 
 
 def _sentence(error: GrammarError) -> str:
