@@ -184,7 +184,12 @@ class NodeCase(SynchronousTestCase):
     def fails(self, node: MailNode) -> BaseException:
         """Its start fails; gives why, once all is given back."""
         done: list[BaseException] = []
-        node.startService().addErrback(lambda failure: done.append(failure.value))
+
+        def failed(failure: Failure) -> None:
+            assert failure.value is not None
+            done.append(failure.value)
+
+        node.startService().addErrback(failed)
         self.reactor.until(lambda: done)
         self.assertFalse(node.running)
         return done[0]

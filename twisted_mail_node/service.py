@@ -238,6 +238,8 @@ class MailNode(MultiService):
             self.publish(SettingsRefused(str(path or ""), str(error)))
             raise ValueError(str(error)) from error
         changed = [key for key in AT_START if getattr(read, key) != getattr(self.settings, key)]
+        if settings.delivery.sync != self.settings.delivery.sync:
+            changed.append("delivery.sync")
         if changed:
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings

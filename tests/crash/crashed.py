@@ -26,6 +26,7 @@ def begin(directory: Path, step: str, times: int, *lines: str) -> subprocess.Pop
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", "tests.crash.child", str(directory), step, str(times), *lines],
+        bufsize=0,  # communicate() does not see what a buffer holds
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,

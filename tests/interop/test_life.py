@@ -62,6 +62,8 @@ class EndTest(NodeTest):
     def test_interrupt(self) -> None:
         """Ctrl-C ends it like SIGTERM; ``mailnode stop`` too, and waits for the end."""
         here = self.node().start()
+        send(here.port, plain("before"), ["ann@here.test"])
+        here.wait_mail("ann", having=b"before")
         with Client(here.port) as client:
             client.open(["joe@here.test"])
             client.must("DATA", "354")

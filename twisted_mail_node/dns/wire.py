@@ -18,6 +18,7 @@ import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 from dns.rdatatype import RdataType
+
 from twisted_mail_node.dns.answer import MX, TLSA, Answer, Record
 from twisted_mail_node.message.address import domain_key
 
