@@ -7,7 +7,7 @@ them together. Publishing is cheap: an event is a tuple, and observers (``IMailO
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from twisted.logger import Logger
 
@@ -244,32 +244,32 @@ class SpoolDamaged(NamedTuple):
     words: str
 
 
-Event = Union[
-    NodeStarted,
-    NodeStopped,
-    SettingsLoaded,
-    SettingsRefused,
-    SessionOpened,
-    SessionRefused,
-    SessionClosed,
-    CommandRefused,
-    RecipientRefused,
-    MailRefused,
-    MailAccepted,
-    MailDiscarded,
-    MailHeld,
-    MailChanged,
-    AttemptFailed,
-    RecipientDelivered,
-    RecipientRelayed,
-    RecipientDelayed,
-    RecipientFailed,
-    NotificationSent,
-    NotificationDropped,
-    MailFinished,
-    DestinationChanged,
-    SpoolDamaged,
-]
+Event = (
+    NodeStarted
+    | NodeStopped
+    | SettingsLoaded
+    | SettingsRefused
+    | SessionOpened
+    | SessionRefused
+    | SessionClosed
+    | CommandRefused
+    | RecipientRefused
+    | MailRefused
+    | MailAccepted
+    | MailDiscarded
+    | MailHeld
+    | MailChanged
+    | AttemptFailed
+    | RecipientDelivered
+    | RecipientRelayed
+    | RecipientDelayed
+    | RecipientFailed
+    | NotificationSent
+    | NotificationDropped
+    | MailFinished
+    | DestinationChanged
+    | SpoolDamaged
+)
 
 Publish = Callable[[Event], None]
 

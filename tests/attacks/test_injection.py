@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given
@@ -22,7 +23,7 @@ from twisted_mail_node.events import CommandRefused, SessionClosed
 from twisted_mail_node.message import dsn
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
-from twisted_mail_node.message.header import border, fields
+from twisted_mail_node.message.header import fields
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
@@ -41,7 +42,8 @@ class OtherProtocolTests(SynchronousTestCase):
     @in_any_packets
     def test_closed(self, sender: Sender) -> None:
         """Closed at the first line, with one reply; the commands in the body of the request never run."""
-        body = b"EHLO evil.example\r\nMAIL FROM:<boss@example.org>\r\nRCPT TO:<joe@example.org>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n"
+        body = b"EHLO evil.example\r\nMAIL FROM:<boss@example.org>\r\nRCPT TO:<joe@example.org>\r\n"
+        body += b"DATA\r\nx\r\n.\r\nQUIT\r\n"
         for first in (b"POST / HTTP/1.1\r\nHost: mx.example.org:25\r\nContent-Length: 500\r\n\r\n",
                       b"GET / HTTP/1.0\r\n\r\n", b"PUT /x HTTP/1.1\r\n\r\n", b"OPTIONS * HTTP/1.1\r\n\r\n",
                       b"CONNECT mx:25 HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-x\r\n",
@@ -94,13 +96,14 @@ class ClientTests(SynchronousTestCase):
     @given(st.text(max_size=30))
     def test_parameters(self, text: str) -> None:
         """ENVID and ORCPT of any text are one word on one line, or an error."""
-        for make in (
+        commands: list[Callable[[], bytes]] = [
             lambda: client.mail(None, envid=text),
             lambda: client.rcpt(Recipient(JOE, JOE, (), f"rfc822;{text}"), dsn=True),
             lambda: client.rcpt(Recipient(JOE, JOE, (), f"utf-8;{text}"), dsn=True, smtputf8=True),
-        ):
+        ]
+        for command in commands:
             try:
-                line = make()
+                line = command()
             except (ValueError, UnicodeError):
                 continue
             self.assertTrue(line.endswith(b"\r\n"))
@@ -172,7 +175,12 @@ class OneLineTests(SynchronousTestCase):
                      "RCPT TO:<joe@example.org>", "VRFY \x1b]0;evil\x07"):  # fmt: skip
             sender.send(peer, line.encode() + b"\r\n")
         octets: list[bytes] = []
-        log = EventLog(lambda view: octets.append(bytes(view)) or len(view), Clock())
+
+        def write(view: memoryview) -> int:
+            octets.append(bytes(view))
+            return len(view)
+
+        log = EventLog(write, Clock())
         for event in receiver.events:
             log.observe(event)
         log.close()
@@ -219,30 +227,28 @@ class OneLineTests(SynchronousTestCase):
             status = DeliveryStatus(Action.FAILED, "5.1.1", Reason.REMOTE_REFUSED, words, words, words, True)
             outcome = dsn.Outcome(Recipient(address, address, (), f"rfc822;{words}"), status)
             return dsn.build(
-                hostname="mx.example.org", queue_id="Q2", when=EPOCH, envelope=envelope, arrived=EPOCH,
-                outcomes=[outcome], header=f"Subject: {words}\r\n\r\n".encode("utf-8", "replace"), original_queue_id=words,
-            ).content  # fmt: skip
+                hostname="mx.example.org",
+                queue_id="Q2",
+                when=EPOCH,
+                envelope=envelope,
+                arrived=EPOCH,
+                outcomes=[outcome],
+                header=b"Subject: x\r\n\r\n",
+                original_queue_id="Q1",
+            ).content
 
-        def shape(octets: bytes) -> list[bytes]:
-            names = [field.name for field in fields(octets[: border(octets)])]
-            return names + re.findall(rb"(?m)^((?:[A-Z][A-Za-z]+-)+[A-Za-z]+):", octets[border(octets) :])
+        def shape(octets: bytes) -> list[tuple[bytes, bytes]]:
+            return re.findall(rb"(?m)^([A-Za-z]+(?:-[A-Za-z]+)*):[ \r]|^(--.*)", octets)
 
-        plain = shape(report("550 5.1.1 no such user", "joe"))
-        self.assertIn(b"Diagnostic-Code", plain)
-        for evil in (
-            EVIL[17:],
-            "\r\n\r\n--boundary\r\nX-Evil: yes",
-            "x\nAction: delivered",
-            "a\rb",
-            "\u2028Status: 2.0.0",
-        ):
-            # the returned header is the sender's own, but for line ends it could not have
-            found = report(evil.replace("\r", "").replace("\n", "") if "Subject" in evil else evil, "joe")
-            evils = [name for name in shape(found) if name in (b"X-Evil",)]
-            self.assertLessEqual(len(evils), 1, "only in the header section that is returned as it came")
-            self.assertEqual(found.count(b"\nAction: "), 1)
-            self.assertEqual(found.count(b"\nStatus: "), 1)
-            self.assertNotIn(b"\x1b", found[: border(found)])
+        plain = report("550 5.1.1 no such user", "joe")
+        self.assertIn((b"Diagnostic-Code", b""), shape(plain))
+        for evil in (EVIL[17:], "\r\n\r\n--Q2\r\nX-Evil: yes", "x\nAction: delivered", "a\rb", "\u2028Status: 2.0.0"):
+            found = report(f"550 {evil}", evil)
+            self.assertEqual(
+                [names for names in shape(found) if names[0]], [names for names in shape(plain) if names[0]]
+            )
+            self.assertEqual(len(shape(found)), len(shape(plain)))
+            self.assertIsNone(re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", found))
 
     def test_command_line(self) -> None:
         """``mailnode queue show`` of a mail full of such values: as many lines as for a plain one, all printable."""
@@ -250,7 +256,8 @@ class OneLineTests(SynchronousTestCase):
         def shown(evil: str) -> list[str]:
             status = {"status": "5.1.1", "reason": "x", "words": evil, "remote_host": evil, "remote_address": ""}
             mail = {
-                "queue_id": "0a", "received": EPOCH, "reverse_path": evil, "size": 1, "client": "192.0.2.9", "helo": evil,
+                "queue_id": "0a", "received": EPOCH, "reverse_path": evil, "size": 1, "client": "192.0.2.9",
+                "helo": evil,
                 "protocol": "ESMTP", "session": "1", "body": "7BIT", "smtputf8": False, "ret": None, "envid": evil,
                 "recipients": [{"recipient": evil, "original": evil, "state": "delayed", "attempts": 1, "due": EPOCH,
                                 "destination": evil, "last": status}],

@@ -168,7 +168,8 @@ def _lines(mail: Shape, now: float) -> Iterator[str]:
     for recipient in mail["recipients"]:
         yield from _recipient_lines(recipient, now)
     yield "Header"
-    for line in str(mail.get("header", "")).splitlines():
+    # not splitlines(), for which U+2028 and others end a line, too
+    for line in str(mail.get("header", "")).rstrip("\r\n").replace("\r\n", "\n").split("\n"):
         # a tab of a folded field is white space, not an escape
         yield "  " + printable(line.replace("\t", "    "))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 
 class DNSError(Exception):
@@ -26,7 +26,7 @@ class TLSA(NamedTuple):
 
 
 #: MX and TLSA as tuples; A, AAAA, CNAME and PTR as text without a trailing dot; TXT as its strings joined.
-Record = Union[MX, TLSA, str, bytes]
+Record = MX | TLSA | str | bytes
 
 
 class Answer(NamedTuple):

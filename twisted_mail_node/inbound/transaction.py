@@ -18,6 +18,7 @@ from twisted_mail_node.smtp.extensions import NO_MAIL_PARAMETERS
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.smtp.server import MailFrom, RcptTo
 from twisted_mail_node.spool.mail import SpoolError
+from twisted_mail_node.waiting import within
 
 if TYPE_CHECKING:
     from twisted_mail_node.inbound.factory import ESMTPFactory
@@ -83,7 +84,9 @@ class Transaction:
             return TOO_MANY_RECIPIENTS
         forward_path = command.forward_path
         try:
-            resolution = await factory.directory.resolve(forward_path)
+            resolution = await within(
+                factory.clock, factory.limits.policy_time, factory.directory.resolve(forward_path)
+            )
         except Exception:
             factory.log.failure("the directory failed for {address}", address=str(forward_path))
             return DIRECTORY_FAILED
