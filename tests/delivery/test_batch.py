@@ -121,6 +121,17 @@ class BatchWriterTests(SynchronousTestCase):
         self.assertTrue(key.endswith(f",S={len(self.files('joe')[0])}"), key)
         self.assertNotIn(":", key)
 
+    def test_return_path(self) -> None:
+        """Return-Path fields of others go, in mails in memory and in files; elsewhere the words stay (RFC 5321 4.4)."""
+        content = (
+            b"return-PATH: <x@evil.test>\r\nFrom: a@b.test\r\nReturn-Path:\r\n <y@evil.test>\r\n"
+            b"Subject: Return-Path: z\r\n\r\nReturn-Path: <kept@body.test>\r\n"
+        )
+        kept = b"From: a@b.test\nSubject: Return-Path: z\n\nReturn-Path: <kept@body.test>\n"
+        self.assertEqual(self.write(self.mail("joe", content=content)), [[OK]])
+        self.assertEqual(self.write(self.mail_in_file("ann", content=content)), [[OK]])
+        self.assertEqual([self.files("joe"), self.files("ann")], [[HEAD + kept], [HEAD + kept]])
+
     def test_many(self) -> None:
         """A batch of several mails for several mailboxes: each gets each mail once, by syncfs and by fsync."""
         for mode in ("syncfs", "fsync"):

@@ -247,6 +247,29 @@ class DeliverTests(MaildirStoreCase):
         self.assertEqual(found[3][0], Action.DELIVERED)
         self.assertEqual([name for name, _ in self.usage], ["ann"])
 
+    def test_window(self) -> None:
+        """What is more than the process should have before it waits here, in order, and goes out at goodbye at once."""
+        self.patch(maildir, "WINDOW", 100)
+        done = [self.deliver(), self.deliver(), self.deliver(), self.deliver()]
+        self.assertEqual([job.number for job in self.process.jobs()], [1])
+        done[1].addErrback(lambda _: None).cancel()
+        self.process.tell((1, [OK]))
+        self.assertEqual(self.successResultOf(done[0]), [DONE])
+        self.assertEqual([job.number for job in self.process.jobs()], [1, 3])
+        self.store.close()
+        self.assertEqual([job.number for job in self.process.jobs()], [1, 3, 4])
+        self.assertTrue(self.process.said_goodbye())
+
+    def test_window_after_death(self) -> None:
+        """A new process begins with nothing before it."""
+        self.patch(maildir, "WINDOW", 100)
+        done = [self.deliver(), self.deliver()]
+        self.process.end(9)
+        self.assertEqual([self.successResultOf(one) for one in done], [[DIED], [DIED]])
+        self.reactor.advance(RESTART)
+        self.deliver()
+        self.assertEqual(len(self.process.jobs()), 1)
+
     def test_all_unknown(self) -> None:
         """When nobody has a mailbox the process is not asked."""
         statuses = self.successResultOf(self.deliver("nobody", "nobody"))

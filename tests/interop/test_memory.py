@@ -41,8 +41,8 @@ class Memory:
     :ivar before: octets at its beginning.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._pid = node.running.pid
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
         self._most = 0
         self._exact = True
         try:
@@ -68,12 +68,24 @@ class Memory:
         return self._most - self.before
 
 
+def all_of(node: Node) -> list[Memory]:
+    """The memory of a node's processes: itself, and those it started."""
+    return [Memory(pid) for pid in (node.running.pid, *node.running.children())]
+
+
 class MemoryTest(NodeTest):
     """50 MiB."""
 
     def setUp(self) -> None:
         self.content = large_mail()
         self.assertEqual(len(self.content), SIZE)
+
+    def bounded(self, name: str, memories: list[Memory]) -> None:
+        """No process of a node has more than ``MORE`` more."""
+        for memory in memories:
+            added = memory.added()
+            words = f"{name} added {added / MIB:.1f} MiB to {memory.before / MIB:.0f} MiB"
+            self.assertLessEqual(added, MORE, words)
 
     def warm(self, node: Node, to: str) -> None:
         """Let a node do once what it will do: threads and caches are there then."""
@@ -87,11 +99,10 @@ class MemoryTest(NodeTest):
         self.warm(here, "joe@here.test")
         for name, chunks in (("DATA", 0), ("BDAT, pieces", 1 << 20), ("BDAT at once", 1 << 30)):
             with self.subTest(way=name):
-                memory = Memory(here)
+                memories = all_of(here)
                 queue_id = send(here.port, self.content, chunks=chunks)
                 here.wait_event("mail-finished", queue_id=queue_id)
-                added = memory.added()
-                self.assertLessEqual(added, MORE, f"{name} added {added / MIB:.1f} MiB to {memory.before / MIB:.0f}")
+                self.bounded(name, memories)
                 added_to(here.wait_mail("joe", having=b" id " + queue_id.encode()), self.content)
         self.assertEqual(here.stop(), 0)
 
@@ -102,13 +113,12 @@ class MemoryTest(NodeTest):
         self.addCleanup(here.close)
         here.start()
         self.warm(here, "demo@there.test")
-        memories = (Memory(here), Memory(there))
+        memories = (all_of(here), all_of(there))
         queue_id = send(here.port, self.content, ["demo@there.test"])
         here.wait_event("recipient-relayed", queue_id=queue_id)
         mail = there.wait_mail("demo", having=b" id " + queue_id.encode())
-        for memory, name in zip(memories, ("sender", "receiver"), strict=True):
-            added = memory.added()
-            self.assertLessEqual(added, MORE, f"the {name} has {added / MIB:.1f} MiB more")
+        for processes, name in zip(memories, ("the sender", "the receiver"), strict=True):
+            self.bounded(name, processes)
         added_to(mail, self.content)
 
     def test_slow_next_hop(self) -> None:
@@ -125,21 +135,20 @@ class MemoryTest(NodeTest):
             connection, _ = listening.accept()
             with connection:
                 connection.settimeout(20)
-                memory = Memory(here)
+                memories = all_of(here)
                 connection.sendall(b"220 slow.test\r\n")
                 connection.recv(100)
                 connection.sendall(b"250-slow.test\r\n250-CHUNKING\r\n250 PIPELINING\r\n")
                 connection.recv(1)
                 connection.sendall(b"250 ok\r\n250 ok\r\n")
                 time.sleep(1.5)
-                added = memory.added()
-        self.assertLessEqual(added, MORE, f"{added / MIB:.1f} MiB more")
+                self.bounded("the sender", memories)
 
     def test_slow_client(self) -> None:
         """A client that sends one command after the other and reads no reply does not fill our memory."""
         here = self.node().start()
-        send(here.port, plain("warm"))
-        memory = Memory(here)
+        self.warm(here, "joe@here.test")
+        memories = all_of(here)
         with Client(here.port) as client:
             client._socket.setblocking(False)
             end = time.monotonic() + 3
@@ -151,8 +160,7 @@ class MemoryTest(NodeTest):
                     time.sleep(0.01)
                 except OSError:
                     break  # too many idle commands: sent away
-            added = memory.added()
-        self.assertLessEqual(added, MORE, f"{added / MIB:.1f} MiB more after {sent / MIB:.1f} MiB")
+            self.bounded(f"after {sent} octets it", memories)
 
     if not os.path.exists("/proc/self/status"):
         skip = "there is no /proc here"

@@ -15,6 +15,8 @@ from itertools import chain
 from twisted_mail_node.delivery.frames import BROKEN, DELIVERED, FAILED, Job, Result, Written
 from twisted_mail_node.delivery.mailbox import Mailboxes
 from twisted_mail_node.delivery.sync import SyncMode, by_file, sync_filesystems
+from twisted_mail_node.message.header import border
+from twisted_mail_node.message.trace import without_return_path
 
 #: Octets in which the header of a BINARYMIME mail must end; inbound refuses much smaller ones.
 HEADER_MAX = 4 << 20
@@ -94,11 +96,11 @@ class BatchWriter:
         for path, head in job.targets:
             try:
                 if job.content is None:
-                    blocks = chain((head,), stored(_read(job.file, job.size), job.binary))
+                    blocks = chain((head,), stored(_as_ours(_read(job.file, job.size)), job.binary))
                     self._mailboxes.get(path).write(next(names), blocks, durable)
                 else:
                     if pieces is None:
-                        pieces = list(stored((job.content,), job.binary))
+                        pieces = list(stored(_as_ours(iter((job.content,))), job.binary))
                     self._mailboxes.get(path).write(next(names), (b"".join((head, *pieces)),), durable)
                 each.append(_DELIVERED)
             except OSError as error:
@@ -126,6 +128,16 @@ def _read(path: str, size: int) -> Iterator[bytes]:
             yield block
 
 
+def _as_ours(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The content without Return-Path fields of others: ours shall be the only one (RFC 5321 section 4.4). They are
+    looked for in the first block, which holds any header section that anybody reads."""
+    first = next(blocks, b"")
+    end = border(first)
+    header = first[:end]
+    kept = without_return_path(header)
+    return chain((first if kept is header else kept + first[end:],), blocks)
+
+
 def stored(blocks: Iterable[bytes], binary: bool) -> Iterator[bytes]:
     """Content as a Maildir keeps it: CRLF becomes LF, also where a border of two blocks cuts it.
 
@@ -135,12 +147,10 @@ def stored(blocks: Iterable[bytes], binary: bool) -> Iterator[bytes]:
 
 
 def to_lf(octets: bytes) -> bytes:
-    """``octets.replace(CRLF, LF)``, but removing one octet goes ten times as fast as replacing two: it is done
-    where every CR stands before an LF, which is where it comes to the same. 10 KiB: 10 µs instead of 17."""
+    """``octets.replace(CRLF, LF)``, but leaving one octet out goes ten times as fast as replacing two: it is done
+    where every CR stands before an LF, which is where it comes to the same."""
     bare = octets.replace(b"\r", b"")
-    if len(octets) - len(bare) == octets.count(b"\r\n"):
-        return bare
-    return octets.replace(b"\r\n", b"\n")
+    return bare if bare.replace(b"\n", b"\r\n") == octets else octets.replace(b"\r\n", b"\n")
 
 
 def _all_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +54,8 @@ WATCH = 1.0
 CLOSE_WAIT = 30.0
 #: ... and then for the kill: a process in the middle of a disk operation ends only when the disk answers.
 KILL_WAIT = 2.0
+#: Octets of jobs the process has before it; what comes on top waits here, where it is not copied into a buffer.
+WINDOW = 8 << 20
 #: Seconds between two starts of the process: one that dies at once must not be started all the time.
 RESTART = 1.0
 #: Octets of a line of the process's that we log.
@@ -73,6 +76,7 @@ _MAILBOX = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
 class _Waiting(NamedTuple):
     done: Deferred[list[Written]]
     deadline: float
+    size: int
 
 
 class _Process(ProcessProtocol):
@@ -132,6 +136,8 @@ class MaildirStore:
         self._command = [sys.executable, "-P", "-m", "twisted_mail_node.delivery.writer", hostname, sync]
         self._delivered = delivered
         self._waiting: dict[int, _Waiting] = {}
+        self._unanswered = 0  #: octets of jobs that the process has and has not told of
+        self._later: deque[tuple[int, list[bytes]]] = deque()  #: jobs it has not been given yet
         self._count = 0
         self._process: Any = None  #: the one that writes
         self._dying: Any = None  #: the one that was killed and has not ended yet
@@ -207,9 +213,14 @@ class MaildirStore:
         if self._process is None:
             return succeed([_DIED])
         self._count = number = job.number
+        size = len(pieces[0]) + len(pieces[1])
         done: Deferred[list[Written]] = Deferred(lambda _: self._forget(number))
-        self._waiting[number] = _Waiting(done, self._reactor.seconds() + deadline)
-        self._process.writeSequence(pieces)
+        self._waiting[number] = _Waiting(done, self._reactor.seconds() + deadline, size)
+        if self._later or self._unanswered >= WINDOW:
+            self._later.append((number, pieces))
+        else:
+            self._unanswered += size
+            self._process.writeSequence(pieces)
         if self._watch is None:
             self._watch = self._reactor.callLater(WATCH, self._look_at_deadlines)
         return done
@@ -220,7 +231,19 @@ class MaildirStore:
         """The batch that holds this mail is durable (or what failed is known)."""
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
+            self._unanswered -= waiting.size
+            if self._later:
+                self._send_later(WINDOW)
             waiting.done.callback(each)
+
+    def _send_later(self, window: int | None) -> None:
+        """Send what waits here, while the process has less than ``window`` octets before it."""
+        while self._later and self._process is not None and (window is None or self._unanswered < window):
+            number, pieces = self._later.popleft()
+            waiting = self._waiting.get(number)
+            if waiting is not None:
+                self._unanswered += waiting.size
+                self._process.writeSequence(pieces)
 
     def process_ended(self, reason: Failure) -> None:
         """The process is gone: in order after ``close``, else all it had is delayed."""
@@ -242,6 +265,8 @@ class MaildirStore:
 
     def _give_back(self) -> None:
         """Delay all that waits. A caller may give up others, or bring new ones, while it is told."""
+        self._later.clear()
+        self._unanswered = 0
         for number in list(self._waiting):
             waiting = self._waiting.pop(number, None)
             if waiting is not None:
@@ -253,7 +278,9 @@ class MaildirStore:
 
     def _forget(self, number: int) -> None:
         """The caller gave up; the mail may be written all the same."""
-        self._waiting.pop(number, None)
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None and all(number != later for later, _ in self._later):
+            self._unanswered -= waiting.size
 
     def _look_at_deadlines(self) -> None:
         self._watch = None
@@ -282,6 +309,7 @@ class MaildirStore:
             self._watch.cancel()
             self._watch = None
         if self._process is not None:
+            self._send_later(None)
             self._process.write(encode_goodbye())
             self._process.closeStdin()
             self._force = self._reactor.callLater(CLOSE_WAIT, self._end_by_force)
