@@ -86,7 +86,7 @@ class LinesTest(SynchronousTestCase):
 
     def test_every_event(self) -> None:
         """Each event of the closed list becomes one line that JSON reads back."""
-        kinds = events.Event.__args__  # type: ignore[attr-defined]
+        kinds = events.Event.__args__
         for kind in kinds:
             self.log.observe(kind(*["x" for _ in kind._fields]))
         self.log.flush()

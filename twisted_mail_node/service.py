@@ -46,6 +46,7 @@ from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
 from twisted_mail_node.settings import Settings, load
+from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
@@ -66,6 +67,7 @@ class _Node:
     directory: Directory
     router: Router
     spool: Spool
+    room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
@@ -128,6 +130,7 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         parts.directory = Directory(settings)
@@ -190,6 +193,7 @@ class MailNode(MultiService):
                 publish=self.publish,
                 kind=listener.kind,
                 now=reactor.seconds,
+                has_room=self._parts.room.has,
                 admission=admission,
                 **self._inbound(settings),
             )
@@ -245,6 +249,7 @@ class MailNode(MultiService):
         self.settings = settings
         self._policies = made
         parts.router.reload(settings.routes)
+        parts.room.floor = settings.limits.free_space
         for factory in self._factories:
             factory.configure(**self._inbound(settings))
         self.publish(SettingsLoaded(str(path or "")))

@@ -190,6 +190,9 @@ class Limits(_Table):
     data_time: Seconds = Field(default=180.0, description="How long we wait between two pieces of content.")
     session_time: Seconds = Field(default=7200.0, description="How long a session may last in all.")
     policy_time: Seconds = Field(default=30.0, description="How long a policy may think at one stage.")
+    free_space: Size = Field(
+        default=64 << 20, description="New mail is refused (452) while the disk of the spool has less room than this."
+    )
     mails_per_session: CountOrZero = Field(default=0, description="Mails in one session.")
 
 

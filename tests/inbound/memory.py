@@ -174,4 +174,7 @@ class DictDirectory:
         return Resolution(True, targets, targets != (address,))
 
     def is_local(self, domain: str) -> bool:
-        return not domain or domain_key(domain) in self._domains
+        try:
+            return not domain or domain_key(domain) in self._domains
+        except ValueError:
+            return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -21,7 +21,7 @@ from tests.inbound.memory import EPOCH, DictDirectory, Kept, MemoryQueue
 from twisted_mail_node.events import Event
 from twisted_mail_node.inbound.connection import Connection, Refused
 from twisted_mail_node.inbound.factory import ESMTPFactory
-from twisted_mail_node.interfaces import IDirectory, IMailQueue, IPolicy
+from twisted_mail_node.interfaces import IDirectory, IMailQueue, IPolicy, ISpool
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.verdict import Asked, Policy, Verdict
@@ -133,6 +133,7 @@ class TestReceiver:
     """A factory with all it needs.
 
     :param relay_from: networks as text.
+    :param queue: takes the mails instead of the one in memory; a spool will do.
     :param settings: fields of Limits.
     """
 
@@ -146,7 +147,7 @@ class TestReceiver:
         relay_from: Sequence[str] = (),
         policies: Sequence[IPolicy] = (),
         directory: IDirectory | None = None,
-        queue: IMailQueue | None = None,
+        queue: IMailQueue | ISpool | None = None,
         full: Iterable[str] = (),
         **settings: Any,
     ) -> None:
@@ -160,7 +161,7 @@ class TestReceiver:
         networks: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(network) for network in relay_from)
         self.factory = ESMTPFactory(
             hostname=hostname,
-            queue=queue or self.queue,
+            queue=cast("IMailQueue", queue or self.queue),
             directory=directory or self.directory,
             chain=Chain(policies, self.clock, self.limits.policy_time),
             limits=self.limits,

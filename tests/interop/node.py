@@ -78,6 +78,14 @@ def greeting_of(port: int, host: str = "127.0.0.1") -> str:
         return ""
 
 
+def runs(pid: int) -> bool:
+    """Whether there is a process with this id that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Process:
     """A child process with its output in files; it never outlives the test run.
 
@@ -138,10 +146,12 @@ class Process:
             raise NodeError(f"process {self.pid} still ran after {seconds:g} s\n{self.out}\n{self.err}") from None
 
     def kill(self) -> None:
-        """End it now, if it still runs."""
+        """End it now, if it still runs, and wait for the processes it started: they end by themselves then."""
         if self._child.poll() is None:
+            children = self.children()
             self._child.kill()
             self._child.wait(10)
+            wait_for(lambda: not any(map(runs, children)), f"the end of its processes {children}")
         atexit.unregister(self.kill)
 
 

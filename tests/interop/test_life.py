@@ -9,10 +9,9 @@ import socket
 import stat
 import subprocess
 import time
-from pathlib import Path
 
 from tests.interop.mails import plain
-from tests.interop.node import BIN, ROOT, Node, NodeTest, Process, free_port, greeting_of, wait_for
+from tests.interop.node import BIN, ROOT, Node, NodeTest, Process, free_port, greeting_of, runs, wait_for
 from tests.interop.wire import Client, added_to, send
 
 
@@ -87,7 +86,7 @@ class EndTest(NodeTest):
             send(here.port, plain("before the end"))
             children = here.running.children()
             end()
-            wait_for(lambda children=children: not any(map(_runs, children)), f"the end of {children}")  # type: ignore[misc]
+            wait_for(lambda children=children: not any(map(runs, children)), f"the end of {children}")  # type: ignore[misc]
 
     def test_writer_dies(self) -> None:
         """When the process that writes Maildirs is killed the node goes on: mails wait, and then are written."""
@@ -100,13 +99,6 @@ class EndTest(NodeTest):
         here.wait_mail("joe", having=b"after")
         here.wait_queue(0)
         self.assertEqual(here.stop(), 0)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class ReloadTest(NodeTest):

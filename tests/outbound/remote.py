@@ -50,6 +50,8 @@ class Reactor(Clock):
 class Content:
     """Content in memory, or as if it were on the disk."""
 
+    path = None
+
     def __init__(self, octets: bytes, on_disk: bool = False, block: int = 262144) -> None:
         self.size = len(octets)
         self.octets = None if on_disk else octets

@@ -36,6 +36,7 @@ UNREACHABLE = DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, "no
 class Octets:
     """Content in memory."""
 
+    path = None
     eight_bit = False
 
     def __init__(self, octets: bytes) -> None:

@@ -40,6 +40,8 @@ TRACE = b"Received: by mx.example.org id Q1; now\r\n"
 class Content:
     """Content in memory, or, like on a disk, in blocks only."""
 
+    path = None
+
     def __init__(self, octets: bytes, in_memory: bool = True, error: OSError | None = None) -> None:
         self.size = len(octets)
         self.octets = octets if in_memory else None

@@ -9,10 +9,16 @@ left, for the node's next life delivers it again from the spool.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Meant for the node, which says goodbye. First of all: Ctrl-C may come while the rest is being imported.
+    for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(_number, signal.SIG_IGN)
+
 import fcntl
 import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -119,8 +125,6 @@ def _tell(octets: bytes) -> None:
 
 def main() -> None:
     """The process."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are meant for the node, which says goodbye
     try:
         fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE)
     except (OSError, AttributeError):

@@ -42,6 +42,7 @@ class ESMTPFactory:
     :param kind: ``mx`` or ``submission``.
     :param relay_from: networks whose clients may send to any domain.
     :param now: seconds since the epoch, for Received.
+    :param has_room: tells whether the disk has room for a mail of so many octets.
     :param admission: counts the connections of all listeners; its own when not given.
     """
 
@@ -61,6 +62,7 @@ class ESMTPFactory:
         relay_from: tuple[IPv4Network | IPv6Network, ...] = (),
         gate: Sequence[IPolicy] = (),
         now: Callable[[], float] | None = None,
+        has_room: Callable[[int], bool] = lambda size: True,
         admission: Admission | None = None,
     ) -> None:
         self.queue = queue
@@ -69,6 +71,7 @@ class ESMTPFactory:
         self.kind = kind
         self.relaying = Relaying()
         self.now = now or clock.seconds
+        self.has_room = has_room
         self.admission = admission or Admission(limits.connections, limits.connections_per_address)
         self.connections: set[Connection] = set()
         self._sessions = int(self.now() * 1000) << 20

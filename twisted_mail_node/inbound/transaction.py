@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twisted_mail_node.events import MailAccepted, MailDiscarded, MailRefused, RecipientRefused
-from twisted_mail_node.inbound.content import ContentReader, spool_refusal
+from twisted_mail_node.inbound.content import DISK_FULL, ContentReader, spool_refusal
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.header import has
 from twisted_mail_node.message.trace import date_field, message_id, received
@@ -59,6 +59,8 @@ class Transaction:
         self._parameters = command.parameters
         if command.parameters.size > factory.limits.message_size:
             return SIZE_REFUSED
+        if not factory.has_room(command.parameters.size):
+            return DISK_FULL
         asked.reverse_path = command.reverse_path
         verdict = await factory.relaying.mail(asked)
         if verdict is None and factory.chain.cares("mail"):
