@@ -71,7 +71,7 @@ _BY_TYPE: dict[type, Callable[[Any], str]] = {
     str: encode_basestring_ascii,
     Reason: encode_basestring_ascii,
     int: int.__repr__,
-    float: lambda value: _any(round(value, 6)),
+    float: lambda value: repr(round(value, 6)),
 }
 
 

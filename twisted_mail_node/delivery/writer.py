@@ -33,7 +33,7 @@ BATCH_MAILS = 200
 #: Octets of one batch: what a slow disk (50 MB/s) still syncs in a third of a second.
 BATCH_OCTETS = 16 << 20
 #: Seconds to gather when batches follow each other this closely. Nobody waits for it: the mail is accepted already.
-LINGER = 0.008
+LINGER = 0.02
 #: One read from the pipe, and what the pipe may hold.
 PIPE = 1 << 20
 

@@ -6,6 +6,8 @@ Lists rather than objects: rows are many and the order of the fields is part of 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from json.encoder import c_make_encoder, encode_basestring_ascii  # type: ignore[attr-defined]
 from typing import Any, cast
 
 from twisted_mail_node.message.address import Address
@@ -16,7 +18,15 @@ from twisted_mail_node.reasons import Reason
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
 FORMAT = 1
 
-_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), check_circular=False).encode
+# markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan: made once, where
+# json.dumps would make one for each value
+_pieces: Callable[[object, int], tuple[str, ...]] = c_make_encoder(
+    None, None, encode_basestring_ascii, None, ":", ",", False, False, False
+)
+
+
+def _encode(value: object) -> str:
+    return "".join(_pieces(value, 0))
 
 
 def encode_envelope(envelope: Envelope) -> str:
