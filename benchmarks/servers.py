@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -255,8 +256,10 @@ class SinkProcess:
         self.name = Path(command[0]).name if found else "sink.py"
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
         self._last = b""
+        # It counts every mail on its standard output: who does not read it at once brings it to a stop.
+        self._reader = threading.Thread(target=self._follow, args=(self._process.stdout.fileno(),), daemon=True)
+        self._reader.start()
         if machine.wait_for(lambda: machine.greets(self.port), START) is None:
             self.stop()
             raise NotAvailable("the sink did not greet")
@@ -264,11 +267,12 @@ class SinkProcess:
         self._base = self._read()
 
     def _read(self) -> tuple[int, int]:
-        assert self._process.stdout is not None
-        while octets := self._process.stdout.read(65536):
-            self._last = (self._last + octets)[-300:]
         found = re.findall(rb"sess=(\d+) quit=\d+ mesg=(\d+)", self._last)
         return (int(found[-1][0]), int(found[-1][1])) if found else (0, 0)
+
+    def _follow(self, fd: int) -> None:
+        while octets := os.read(fd, 65536):
+            self._last = (self._last + octets)[-300:]
 
     def begin(self) -> None:
         """Count from now."""

@@ -107,6 +107,8 @@ class ISpool(Interface):
 class IMailQueue(Interface):
     """What ``inbound`` and ``report`` know of the queue: the door through which every mail enters."""
 
+    crowded: bool = Attribute("True while mail comes in faster than it goes out: whoever brings more, pause a moment")
+
     def begin() -> IIncoming:
         """A new incoming mail, see IIncoming. Its ``commit`` ends with the queue knowing the mail: attempts
         begin without a further call."""

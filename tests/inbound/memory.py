@@ -96,6 +96,7 @@ class MemoryQueue:
     """
 
     def __init__(self) -> None:
+        self.crowded = False
         self.mails: list[Kept] = []
         self.begun: list[MemoryIncoming] = []
         self.writes_wait = False

@@ -13,7 +13,7 @@ import twisted_mail_node
 from tests.inbound.receiving import DictDirectory, MemoryQueue, TestReceiver, Thoughtful
 from twisted_mail_node.events import MailAccepted, SessionClosed, SessionRefused
 from twisted_mail_node.inbound.connection import LINGER, Connection, Refused
-from twisted_mail_node.inbound.factory import ESMTPFactory
+from twisted_mail_node.inbound.factory import BREATH, BREATHS, ESMTPFactory
 from twisted_mail_node.interfaces import IDirectory, IMailQueue
 from twisted_mail_node.net.limits import Admission
 from twisted_mail_node.policy.chain import Chain
@@ -85,6 +85,24 @@ class FactoryTests(SynchronousTestCase):
         for client, may in (("10.1.2.3", True), ("11.0.0.1", False), ("2001:db8::1", True), ("127.0.0.1", False),
                             ("::1", False), ("::ffff:10.0.0.1", True), ("unix", False)):  # fmt: skip
             self.assertIs(factory.may_relay(client), may, client)
+
+    def test_breathe(self) -> None:
+        """While mail comes in faster than it goes out, MAIL is answered a little later, and no later than that."""
+        queue = MemoryQueue()
+        receiver = TestReceiver(queue=queue)
+        peer = receiver.session()
+        queue.crowded = True
+        self.assertEqual(peer.say("MAIL FROM:<a@b.test>"), "")
+        receiver.clock.advance(BREATH)
+        self.assertEqual(peer.said(), "")
+        queue.crowded = False
+        receiver.clock.advance(BREATH)
+        self.assertEqual(peer.codes(), [250])
+        queue.crowded = True
+        peer.say("RSET", "MAIL FROM:<a@b.test>")
+        for _ in range(BREATHS):
+            receiver.clock.advance(BREATH)
+        self.assertEqual(peer.codes(), [250, 250])
 
     def test_sessions(self) -> None:
         """Ids of sessions are not used twice, also when the clock stands still."""

@@ -15,6 +15,7 @@ from twisted_mail_node.queue import destinations as module
 from twisted_mail_node.queue.destinations import (
     FAILURES_AT_MOST,
     FORGET_AFTER,
+    RATE_TIME,
     SUSPENSION_AT_FIRST,
     SUSPENSION_AT_MOST,
     WAITING_TIME,
@@ -65,6 +66,42 @@ class DestinationsTests(SynchronousTestCase):
         self.assertNoResult(waiting)
         self.destinations.leave(places[0], [LATER])
         self.assertIsInstance(self.successResultOf(waiting), Place)
+
+    def test_crowd(self) -> None:
+        """Who waits for a fast destination counts as the crowd; when it turns out slow, nobody there does any more."""
+        places = [self.place() for _ in range(WINDOW_AT_FIRST)]
+        waiting = [self.enter() for _ in range(3)]
+        self.assertEqual(self.destinations.crowd, 3)
+        self.destinations.leave(places[0], [RELAYED])
+        self.assertIsInstance(self.successResultOf(waiting[0]), Place)
+        self.assertIsInstance(self.successResultOf(waiting[1]), Place)
+        self.assertEqual(self.destinations.crowd, 1)
+        self.clock.advance(2 * RATE_TIME)
+        last = self.enter()
+        self.assertEqual(self.destinations.crowd, 0)
+        for place in places[1:]:
+            self.destinations.leave(place, [LATER])
+        self.assertIsInstance(self.successResultOf(last), Place)
+        self.assertEqual(self.destinations.crowd, 0)
+
+    def test_busy_and_fast(self) -> None:
+        """What finds no room to wait for a fast destination is due when its line will have gone; for a slow one,
+        in three quarters of a minute."""
+        self.patch(module, "WAITING_AT_MOST", 5)
+        for _ in range(100):
+            self.destinations.leave(self.place(), [RELAYED])
+        self.clock.advance(1.0)
+        self.destinations.leave(self.place(), [RELAYED])
+        window = self.place().destination.window
+        for _ in range(window - 1):
+            self.place()
+        waiting = [self.enter() for _ in range(5)]
+        now = self.clock.seconds()
+        self.assertLess(self.refusal(self.enter()).due, now + 1)
+        self.clock.advance(2 * RATE_TIME)
+        self.destinations.sweep()
+        self.assertGreater(self.refusal(self.enter()).due, now + 30)
+        self.assertEqual([one.called for one in waiting], [False] * 5)
 
     def test_destinations_are_apart(self) -> None:
         """A full destination keeps nobody from another."""

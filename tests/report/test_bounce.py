@@ -96,6 +96,8 @@ class Incoming:
 class Queue:
     """The door."""
 
+    crowded = False
+
     def __init__(self) -> None:
         self.mails: list[Incoming] = []
         self.error: SpoolError | None = None

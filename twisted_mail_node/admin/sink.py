@@ -82,6 +82,8 @@ class SinkQueue:
     :ivar octets: their contents in all.
     """
 
+    crowded = False
+
     def __init__(self, clock: IReactorTime) -> None:
         self.clock = clock
         self.mails = 0

@@ -230,6 +230,7 @@ class Connection:
     async def _mail(self, event: MailFrom) -> None:
         if 0 < self._factory.limits.mails_per_session <= self._mails:
             raise _Ending(TOO_MANY_MAILS, Reason.POLICY)
+        await self._factory.breathe()
         asked = self._asked
         asked = Asked(
             asked.session, asked.listener, asked.client, asked.may_relay, asked.helo, asked.extended, notes=asked.notes

@@ -104,6 +104,7 @@ class Attempts:
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
         self._stopped = False
+        self.local_octets = 0  #: content in memory that is being delivered on this machine
 
     async def carry(self, mail: Mail) -> None:
         """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
@@ -166,7 +167,11 @@ class Attempts:
             if isinstance(way, DeliveryStatus):
                 return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
             if way.agent in WITHOUT_WINDOW:
+                octets = mail.content.octets
+                weight = len(octets) if octets is not None else 0
+                self.local_octets += weight
                 statuses = await self._deliver(mail, way, entries)
+                self.local_octets -= weight
             else:
                 place = await self._destinations.enter(way.next_hop)
                 if isinstance(place, Refusal):

@@ -32,6 +32,10 @@ WAITING_IN_ALL = 5000
 WAITING_TIME = 600.0
 #: Seconds until a mail is due again that found no room to wait.
 BUSY_TIME = 45.0
+#: Deliveries a second from which on a destination is fast: what waits for it goes soon, and is worth keeping in memory.
+FAST = 50.0
+#: Seconds over which deliveries are counted.
+RATE_TIME = 0.5
 #: Failures of the connection in a row, without any answer between them, until the destination is suspended.
 FAILURES_AT_MOST = 3
 #: Seconds of the first suspension; each further one lasts twice as long, up to the longest.
@@ -83,6 +87,9 @@ class Destination:
         "filling",
         "in_flight",
         "name",
+        "rate",
+        "rated",
+        "served",
         "until",
         "used",
         "waiting",
@@ -102,6 +109,9 @@ class Destination:
         self.era = 0
         self.used = now
         self.filling = False
+        self.served = 0  #: deliveries since ``rated``
+        self.rated = now
+        self.rate = FAST  #: deliveries a second, lately; until we know better it counts as fast
 
     @property
     def idle(self) -> bool:
@@ -128,6 +138,8 @@ class Destinations:
         self._random = random
         self._known: dict[str, Destination] = {}
         self._waiting = 0
+        #: Mails that wait for fast destinations: they wait because more comes in than we carry out.
+        self.crowd = 0
 
     async def enter(self, next_hop: str) -> Place | Refusal:
         """A place in the window of ``next_hop``: at once, after a wait in line (``WAITING_TIME`` at most), or none."""
@@ -142,14 +154,20 @@ class Destinations:
         if len(destination.waiting) >= WAITING_AT_MOST or self._waiting >= WAITING_IN_ALL:
             return self._busy(destination)
         waiter: Deferred[Place | Refusal] = Deferred()
+        if now - destination.rated >= 2 * RATE_TIME:
+            self._rate(destination, now)  # nothing was carried out lately: it may have come to a stop
         destination.waiting.append((now, waiter))
         self._waiting += 1
+        self.crowd += destination.rate >= FAST
         return await waiter
 
     def leave(self, place: Place, statuses: Sequence[DeliveryStatus]) -> None:
         """Give the place back with what the attempt came to; ``()`` when there was none."""
         destination, era = place
-        destination.used = self._clock.seconds()
+        destination.used = now = self._clock.seconds()
+        destination.served += 1
+        if now - destination.rated >= RATE_TIME:
+            self._rate(destination, now)
         ours = era == destination.era
         if ours:
             destination.in_flight -= 1
@@ -178,6 +196,8 @@ class Destinations:
         for destination in list(self._known.values()):
             while destination.waiting and destination.waiting[0][0] + WAITING_TIME <= now:
                 self._next(destination).callback(self._busy(destination))
+            if now - destination.rated >= 2 * RATE_TIME:
+                self._rate(destination, now)
             if destination.idle and max(destination.used, destination.until) + FORGET_AFTER <= now:
                 self._known.pop(destination.name, None)
 
@@ -248,8 +268,18 @@ class Destinations:
         finally:
             destination.filling = False
 
+    def _rate(self, destination: Destination, now: float) -> None:
+        """Count anew how fast it is."""
+        was_fast = destination.rate >= FAST
+        destination.rate = destination.served / (now - destination.rated)
+        destination.served, destination.rated = 0, now
+        is_fast = destination.rate >= FAST
+        if is_fast != was_fast:
+            self.crowd += len(destination.waiting) if is_fast else -len(destination.waiting)
+
     def _next(self, destination: Destination) -> Deferred[Place | Refusal]:
         self._waiting -= 1
+        self.crowd -= destination.rate >= FAST
         return destination.waiting.popleft()[1]
 
     def _suspended(self, destination: Destination) -> Refusal:
@@ -262,10 +292,12 @@ class Destinations:
         )
 
     def _busy(self, destination: Destination) -> Refusal:
+        """Due when its line will have gone, as far as can be told."""
         words = f"too many mails wait for {destination.name}"
+        seconds = BUSY_TIME if destination.rate < FAST else len(destination.waiting) / destination.rate
         return Refusal(
             DeliveryStatus(Action.DELAYED, "4.4.5", Reason.DESTINATION_BUSY, words),
-            self._clock.seconds() + jittered(BUSY_TIME, self._random()),
+            self._clock.seconds() + jittered(seconds, self._random()),
         )
 
 

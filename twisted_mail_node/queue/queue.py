@@ -42,6 +42,10 @@ MAIL_WEIGHT = 2048
 FRESH_PART = 0.75
 #: New mails whose attempts begin in one reactor turn: some milliseconds.
 BEGUN_AT_ONCE = 200
+#: Mails that may wait for destinations that are fast, before those who bring more are asked to pause.
+CROWD = 300
+#: The part of the memory for new mails that local deliveries may fill before that.
+CROWDED_PART = 0.4
 #: Seconds between two looks at who waits too long for a place, and which agent takes too long.
 SWEEP_TIME = 60.0
 
@@ -205,6 +209,11 @@ class OutgoingQueue:
         self._attempts.under_way.sweep()
 
     # -- mails come in
+
+    @property
+    def crowded(self) -> bool:
+        """See IMailQueue. What waits for a slow or dead destination does not count: that is no reason to pause."""
+        return self._destinations.crowd > CROWD or self._attempts.local_octets > CROWDED_PART * self._fresh_memory
 
     def begin(self) -> IIncoming:
         """A new incoming mail."""
