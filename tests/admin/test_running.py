@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import CannotListenError
@@ -17,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mail_node.admin import running
-from twisted_mail_node.admin.running import Run, welcome, why_not
+from twisted_mail_node.admin.running import Run, command_line, welcome, why_not
 from twisted_mail_node.settings import development
 
 
@@ -154,7 +157,23 @@ class WordsTest(SynchronousTestCase):
         text = "\n".join(welcome(development(), None, "1"))
         for words in ("127.0.0.1:2525 (mx)", "/var/mail/{domain}/{local_part}", "demo@mail.test", "mailnode test\n"):
             self.assertIn(words, text)
+        self.assertEqual(command_line(), "mailnode")  # the tests run under another name
         self.assertIn("mailnode test -c 'a b.toml'", "\n".join(welcome(development(), Path("a b.toml"), "1")))
+
+    def test_how_to_type_it(self) -> None:
+        """The line to paste works in another terminal: by path, as long as the shell does not find ``mailnode``."""
+        place = Path(self.mktemp()).absolute()
+        (place / "bin").mkdir(parents=True)
+        started = place / "bin" / "mailnode"
+        started.write_text("#!/bin/sh\n")
+        started.chmod(0o755)
+        with mock.patch.object(sys, "argv", [str(started), "run"]):
+            with mock.patch.dict(os.environ, {"PATH": str(place)}):
+                self.assertEqual(command_line(), str(started.relative_to(Path.cwd())))
+                with mock.patch.object(Path, "cwd", return_value=Path("/elsewhere")):
+                    self.assertEqual(command_line(), str(started))
+            with mock.patch.dict(os.environ, {"PATH": str(place / "bin")}):
+                self.assertEqual(command_line(), "mailnode")
 
     def test_low_port(self) -> None:
         """A port below 1024 without permission says what is missing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -146,6 +147,18 @@ def why_not(failure: Failure) -> str:
     return f"the node cannot start: {error}"
 
 
+def command_line() -> str:
+    """How a person types ``mailnode`` here, in another terminal: by its name where the shell finds it, else by the
+    path it was started with."""
+    started = Path(sys.argv[0])
+    found = shutil.which("mailnode")
+    if started.name != "mailnode" or (found and os.path.realpath(found) == os.path.realpath(started)):
+        return "mailnode"
+    absolute = Path(os.path.abspath(started))
+    here = Path.cwd()
+    return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))
+
+
 def welcome(settings: Settings, config: Path | None, version: str) -> Iterator[str]:
     """What is said when the node listens."""
     option = f" -c {shlex.quote(str(config))}" if config is not None else ""
@@ -160,5 +173,5 @@ def welcome(settings: Settings, config: Path | None, version: str) -> Iterator[s
     for account in settings.accounts[:1]:
         yield f"  write to   {account.address}"
     yield f"  event log  {'here' if settings.log.path == '-' else settings.state_dir / settings.log.path}"
-    yield f"Try it:      mailnode test{option}"
+    yield f"Try it:      {command_line()} test{option}"
     yield "Stop it:     Ctrl-C"
