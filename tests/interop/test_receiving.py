@@ -171,15 +171,21 @@ class ReceivingTest(NodeTest):
         self.assertEqual(list((path / "tmp").iterdir()), [])
 
     def test_mutt(self) -> None:
-        """mutt opens the Maildir, finds the mail by its subject and saves it elsewhere, as it is."""
+        """mutt opens the Maildir, and saves the mail it finds there elsewhere, as it is."""
         content = plain("for mutt", b"A line.\r\n.\r\nGr\xc3\xbc\xc3\x9fe\r\n")
         send(self.here.port, content, ["demo@here.test"], parameters=" BODY=8BITMIME")
         kept = self.here.wait_mail("demo", having=b"for mutt")
+        # A Maildir with this mail alone, under the name it was given: other tests put theirs into demo's, too.
+        alone = self.here.place / "alone"
+        for name in ("tmp", "new", "cur"):
+            (alone / name).mkdir(parents=True)
+        [file] = [path for path in (self.here.maildir("demo") / "new").iterdir() if path.read_bytes() == kept]
+        shutil.copy2(file, alone / "new" / file.name)
         saved = self.here.place / "saved"
         program = [
-            MUTT or "", "-n", "-F", "/dev/null", "-f", str(self.here.maildir("demo")),
-            "-e", "set mbox_type=Maildir delete=no confirmcreate=no confirmappend=no quit=yes move=no",
-            "-e", f"push '<limit>~s mutt<enter><copy-message><kill-line>{saved}<enter><exit>'",
+            MUTT or "", "-n", "-F", "/dev/null", "-f", str(alone),
+            "-e", f"set folder={self.here.place}", "-e", "set mbox_type=Maildir delete=no confirmcreate=no confirmappend=no quit=yes move=no",
+            "-e", f"push '<copy-message><kill-line>{saved}<enter><exit>'",
         ]  # fmt: skip
         screen = on_a_terminal(program, self.here.place)
         copies = [path for path in saved.glob("*/*") if path.is_file()]

@@ -68,6 +68,9 @@ class Spool:
     :raises SpoolError: the spool cannot be opened.
     """
 
+    #: A spool may stand where a queue is asked for (IMailQueue) by who only wants mail kept.
+    crowded = False
+
     def __init__(
         self,
         directory: Path,
