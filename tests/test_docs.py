@@ -428,7 +428,7 @@ class ExamplesTest(SynchronousTestCase):
             [*command, "status", "-c", "settings.toml", "--json"], cwd=self.directory, env=self.environment(),
             capture_output=True, text=True, timeout=WAIT,
         )  # fmt: skip
-        port = re.search(r"port=(\d+)", json.loads(status.stdout)["listeners"][0]["address"])
+        port = re.search(r":(\d+)$", json.loads(status.stdout)["listeners"][0]["address"])
         assert port is not None
         tested = subprocess.run(
             [*command, "test", "-c", "settings.toml", "--port", port[1]], cwd=self.directory, env=self.environment(),

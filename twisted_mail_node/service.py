@@ -310,12 +310,20 @@ class MailNode(MultiService):
             "settings": str(self._path or ""),
             "seconds": round(self._reactor.seconds() - self._began, 1),
             "listeners": [
-                {"kind": factory.kind, "address": str(port.getHost()), "sessions": len(factory.connections)}
+                {"kind": factory.kind, "address": _place(port.getHost()), "sessions": len(factory.connections)}
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
             "relay": self._parts.relay.status(),
         }
+
+
+def _place(address: Any) -> str:
+    """Where a port listens, as people write it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
 def _first_failure(failure: Failure) -> Failure:

@@ -68,6 +68,18 @@ class RunningTest(Case):
         self.assertEqual(last, "2 mails")
         self.assertIn("the node is running", result.stderr)
 
+    def test_wrong_settings(self) -> None:
+        """A running node is asked although its settings file is wrong just now: the operator is told, and sees it."""
+        self.config.write_text(f'state_dir = "{self.state}"\nlistner = 7\n')
+        for command in (["queue", "list"], ["status"]):
+            result = self.mailnode(*command)
+            self.assertEqual(result.exit_code, 0)
+            self.assertIn("The settings are wrong", result.stderr)
+        self.config.write_text("state_dir = 5\n")
+        self.assertEqual(self.mailnode("queue", "list").exit_code, 2)
+        self.config.write_text("not TOML\n")
+        self.assertEqual(self.mailnode("status").exit_code, 2)
+
     def test_list_filter(self) -> None:
         """The filters reach the node."""
         self.mailnode("queue", "list", "--state", "held", "--sender", "<>", "--limit", "5")

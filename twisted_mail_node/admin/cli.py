@@ -17,6 +17,7 @@ from twisted_mail_node.admin.spoken import (
     json_option,
     order,
     read_settings,
+    settings_of_node,
     settings_option,
     which,
 )
@@ -115,7 +116,7 @@ def stop(config: Path | None) -> None:
 
     pid = order(config, "stop").last.get("pid")
     try:
-        gone = wait_until_gone(client_for(read_settings(config)), STOP_TIME)
+        gone = wait_until_gone(client_for(settings_of_node(config)), STOP_TIME)
     except ControlError:
         gone = False
     if not gone:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from twisted_mail_node.admin import looks
-from twisted_mail_node.admin.spoken import FAILED, fail, json_option, read_settings, settings_option, which
+from twisted_mail_node.admin.spoken import FAILED, fail, json_option, settings_of_node, settings_option, which
 
 if TYPE_CHECKING:
     from twisted_mail_node.admin.mails import Mails
@@ -58,7 +58,7 @@ def _mails(config: Path | None, quiet: bool = False) -> Iterator[Mails]:
     from twisted_mail_node.admin.mails import open_mails
     from twisted_mail_node.spool.mail import SpoolError
 
-    settings = read_settings(config)
+    settings = settings_of_node(config)
     try:
         mails = open_mails(settings)
         if not quiet:

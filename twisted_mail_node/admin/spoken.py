@@ -5,6 +5,7 @@ Without ``-c`` and without ``$MAILNODE_SETTINGS`` the development settings are m
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -62,6 +63,44 @@ def read_settings(config: Path | None) -> Settings:
     raise SystemExit(WRONG_SETTINGS)
 
 
+def settings_of_node(config: Path | None) -> Settings:
+    """The settings, for a command that only asks the node or its spool. Of wrong ones ``state_dir`` is enough where a
+    node runs there: it must be within reach while its settings are being edited."""
+    from twisted_mail_node import settings
+
+    if config is None:
+        return settings.development()
+    try:
+        return settings.load(config)
+    except settings.SettingsError:
+        meant = _as_far_as_right(config)
+        if meant is None or not _runs(meant):
+            return read_settings(config)  # which says what is wrong, and ends
+        click.echo(f"(The settings are wrong: mailnode check-config -c {config}. The node is asked.)", err=True)
+        return meant
+
+
+def _as_far_as_right(config: Path) -> Settings | None:
+    """Settings with the ``state_dir`` of a file whose other keys are wrong; None where not even that can be read."""
+    from twisted_mail_node import settings
+
+    try:
+        value = tomllib.loads(config.read_text("utf-8")).get("state_dir", "var")
+    except (OSError, ValueError):
+        return None
+    return settings.development(Path(value)) if isinstance(value, str) and value else None
+
+
+def _runs(settings: Settings) -> bool:
+    from twisted_mail_node.admin.control_client import ControlError, NodeNotRunning
+
+    try:
+        client_for(settings).ask("status")
+    except (NodeNotRunning, ControlError):
+        return False
+    return True
+
+
 def which(config: Path | None, settings: Settings) -> str:
     """Which settings are meant, for the operator's eyes."""
     chosen = f"settings {config}" if config is not None else "development settings"
@@ -79,7 +118,7 @@ def order(config: Path | None, command: str, **arguments: object) -> Answer:
     """Ask the running node; when it is not running or refuses, say so and end with code 1."""
     from twisted_mail_node.admin.control_client import ControlError, NodeNotRunning
 
-    settings = read_settings(config)
+    settings = settings_of_node(config)
     try:
         return client_for(settings).ask(command, **arguments)
     except NodeNotRunning as error:
