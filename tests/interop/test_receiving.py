@@ -184,7 +184,8 @@ class ReceivingTest(NodeTest):
         saved = self.here.place / "saved"
         program = [
             MUTT or "", "-n", "-F", "/dev/null", "-f", str(alone),
-            "-e", f"set folder={self.here.place}", "-e", "set mbox_type=Maildir delete=no confirmcreate=no confirmappend=no quit=yes move=no",
+            "-e", f"set folder={self.here.place}",
+            "-e", "set mbox_type=Maildir delete=no confirmcreate=no confirmappend=no quit=yes move=no",
             "-e", f"push '<copy-message><kill-line>{saved}<enter><exit>'",
         ]  # fmt: skip
         screen = on_a_terminal(program, self.here.place)

@@ -5,6 +5,7 @@ A story (one coroutine) runs above it; everything that happens here resumes the 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ class Times(NamedTuple):
 
 
 @implementer(IPushProducer)
-class Wire(Protocol):
+class Wire(Protocol, ABC):
     """Asks and hears. A subclass has the story.
 
     :param reactor: provides IReactorTime, and IReactorThreads for large content.
@@ -61,17 +62,17 @@ class Wire(Protocol):
         self._late = False
         self._led: Led
 
+    @abstractmethod
     def _story(self) -> Coroutine[Any, Any, None]:
         """What this connection is for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _ended(self, error: BaseException | None) -> None:
         """The story is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _expires(self) -> float | None:
         """When all waiting ends, whatever it is for (the clock's seconds)."""
-        raise NotImplementedError
 
     # what Twisted calls
 
