@@ -101,6 +101,7 @@ def reload(config: Path | None) -> None:
 
     Wrong settings change nothing; their problems are printed.
     """
+    read_settings(config)  # says every problem, and ends, before the node is troubled
     order(config, "reload")
     click.echo("The settings were read again and are in force.")
 
