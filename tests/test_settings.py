@@ -55,7 +55,46 @@ endpoint = "tcp:2525:interface=127.0.0.1"
 [[listener]]
 kind = "submission"
 endpoint = 'tcp6:2587:interface=\\:\\:1'
-tls = "none"
+tls = "implicit"
+proxy_from = ["10.0.0.0/8", "2001:db8:1::/48"]
+xclient_from = ["10.1.2.3"]
+
+[[certificate]]
+chain = "/etc/ssl/mx.pem"
+
+[[certificate]]
+chain = "/etc/ssl/example.crt"
+key = "/etc/ssl/example.key"
+
+[tls]
+directory = "/etc/mailnode/tls"
+minimum = "1.3"
+tickets = false
+handshake_time = "10s"
+client_ca = "/etc/mailnode/clients.pem"
+trusted = "/etc/mailnode/roots.pem"
+
+[authentication]
+mechanisms = ["EXTERNAL", "PLAIN"]
+checkers = ["accounts", "file:/etc/mailnode/passwd"]
+threads = 4
+
+[oauth]
+jwks = "/etc/mailnode/jwks.json"
+introspection = "https://login.example.org/introspect"
+client_id = "mailnode"
+client_secret_file = "/etc/mailnode/secret"
+issuer = "https://login.example.org"
+audience = "mail"
+name_claim = "upn"
+scope = "smtp"
+
+[submission]
+recipients = 50
+mails_per_hour = 0
+add_from = true
+bare_newlines = "refuse"
+future_release = "1d"
 
 [[domain]]
 name = "Bücher.example"
@@ -127,6 +166,17 @@ class WholeFileTests(SynchronousTestCase):
         self.assertEqual(settings.relay_from, wanted)
         self.assertEqual([listener.kind for listener in settings.listeners], ["mx", "submission"])
         self.assertEqual(settings.listeners[1].endpoint, "tcp6:2587:interface=\\:\\:1")
+        listener = settings.listeners[1]
+        self.assertEqual((listener.tls, len(listener.proxy_from)), ("implicit", 2))
+        self.assertEqual(listener.xclient_from, (ip_network("10.1.2.3"),))
+        self.assertEqual([one.key for one in settings.certificates], [None, "/etc/ssl/example.key"])
+        tls, oauth, submission = settings.tls, settings.oauth, settings.submission
+        self.assertEqual((tls.minimum, tls.tickets, tls.handshake_time), ("1.3", False, 10.0))
+        self.assertEqual((tls.client_ca, tls.trusted), ("/etc/mailnode/clients.pem", "/etc/mailnode/roots.pem"))
+        self.assertEqual(settings.authentication.mechanisms, ("EXTERNAL", "PLAIN"))
+        self.assertEqual(settings.authentication.checkers[1], "file:/etc/mailnode/passwd")
+        self.assertEqual((oauth.jwks, oauth.audience, oauth.name_claim), ("/etc/mailnode/jwks.json", "mail", "upn"))
+        self.assertEqual((submission.bare_newlines, submission.future_release), ("refuse", 86400.0))
         (domain,) = settings.domains
         self.assertEqual((domain.name, domain.catch_all), ("xn--bcher-kva.example", joe))
         self.assertEqual((domain.subaddress_separator, domain.quota), ("-", 1 << 30))
@@ -153,7 +203,11 @@ class WholeFileTests(SynchronousTestCase):
         self.assertEqual(settings.limits.message_size, 50 * 1024 * 1024)
         self.assertEqual(settings.queue.retry, (60, 300, 900, 3600, 7200, 14400, 28800))
         self.assertEqual(settings.domains[0].maildir, "mail/{domain}/{local_part}")
-        self.assertEqual(settings.listeners[0].tls, "none")
+        self.assertEqual(settings.listeners[0].tls, "starttls")
+        self.assertEqual((settings.listeners[0].proxy_from, settings.listeners[0].xclient_from), ((), ()))
+        self.assertEqual((settings.tls.minimum, settings.tls.client_ca, settings.certificates), ("1.2", None, ()))
+        self.assertEqual((settings.authentication.checkers, settings.oauth.jwks), (("accounts",), None))
+        self.assertEqual((settings.submission.recipients, settings.submission.add_from), (200, False))
 
     def test_frozen(self) -> None:
         """Settings cannot be changed once they are made."""
@@ -161,11 +215,18 @@ class WholeFileTests(SynchronousTestCase):
             parse(BASE).limits.connections = 1
 
     def test_development(self) -> None:
-        """Without a file one domain and one account are there, and only this machine reaches the listener."""
+        """Without a file one domain and one account are there, and only this machine reaches the listeners."""
         settings = development(Path("/state"))
         self.assertEqual(settings.state_dir, Path("/state"))
-        self.assertEqual([one.endpoint for one in settings.listeners], ["tcp:2525:interface=127.0.0.1"])
-        self.assertEqual([str(one.address) for one in settings.accounts], ["demo@mail.test"])
+        self.assertEqual(
+            [(one.kind, one.endpoint, one.tls) for one in settings.listeners],
+            [
+                ("mx", "tcp:2525:interface=127.0.0.1", "starttls"),
+                ("submission", "tcp:2587:interface=127.0.0.1", "starttls"),
+                ("submission", "tcp:2465:interface=127.0.0.1", "implicit"),
+            ],
+        )
+        self.assertEqual([(str(one.address), one.password) for one in settings.accounts], [("demo@mail.test", None)])
         self.assertEqual(settings.domains[0].name, "mail.test")
 
     def test_made_by_a_program(self) -> None:
@@ -203,7 +264,7 @@ class ManyProblemsTests(SynchronousTestCase):
         [[listener]]
         kind = "submision"
         endpoint = "tcp:99999"
-        tls = "starttls"
+        tls = "startls"
         [[domain]]
         name = "example.org"
         [[account]]
@@ -246,7 +307,7 @@ class ManyProblemsTests(SynchronousTestCase):
         self.assertEqual(found["listener[2].kind"].hint, "did you mean 'submission'?")
         self.assertEqual(found["listener[2].kind"].holds, "'submision'")
         self.assertEqual(found["listener[2].kind"].allowed, '"mx" or "submission"')
-        self.assertIn("not available in this version", found["listener[2].tls"].allowed)
+        self.assertEqual(found["listener[2].tls"].hint, "did you mean 'starttls'?")
         self.assertIn("not available in this version", found["workers"].allowed)
         self.assertEqual(found["relay_from[2]"].hint, "did you mean '10.0.0.0/8'?")
         self.assertIn("open relay", found["relay_from[1]"].hint)
@@ -280,14 +341,18 @@ class ManyProblemsTests(SynchronousTestCase):
         self.assertEqual(len(text.split("\n")), 4)
 
 
-class OneProblemTests(SynchronousTestCase):
-    """Single things that are wrong."""
+class ProblemCase(SynchronousTestCase):
+    """Says what is wrong with a text."""
 
     def one(self, text: str, path: str) -> Problem:
         """The only problem of a text, which must be at ``path``."""
         (problem,) = problems(text)
         self.assertEqual(problem.path, path)
         return problem
+
+
+class OneProblemTests(ProblemCase):
+    """Single things that are wrong."""
 
     def test_top_level_key_inside_a_table(self) -> None:
         """A key of the top that stands below a table is told where it belongs."""
@@ -410,6 +475,38 @@ class OneProblemTests(SynchronousTestCase):
         for wrong in ("hush", HASH.replace("argon2id", "argon2i"), HASH + "=", ""):
             self.one(BASE + f'[[account]]\naddress = "a@example.org"\npassword = "{wrong}"', "account[1].password")
 
+    def test_older_password(self) -> None:
+        """Hashes of older systems are taken, unless comparing with one would take seconds."""
+        digest = "./Az09" * 15
+        hashes = {
+            "$2y$12$" + digest[:53]: "$2y$31$" + digest[:53],
+            "$5$salt$" + digest[:43]: "$5$rounds=1000001$salt$" + digest[:43],
+            "$6$rounds=656000$salt$" + digest[:86]: "$6$rounds=999999999$salt$" + digest[:86],
+            HASH: HASH.replace("m=19456,t=2", "m=524288,t=5"),
+            HASH.replace("m=19456,t=2", "m=524288,t=4"): HASH.replace("m=19456,t=2", "m=1048576,t=1"),
+        }
+        for right, heavy in hashes.items():
+            table = BASE + '[[account]]\naddress = "a@example.org"\npassword = "{}"'
+            self.assertEqual(parse(table.format(right)).accounts[0].password, right)
+            problem = self.one(table.format(heavy), "account[1].password")
+            self.assertIn("too much work", problem.hint)
+            self.assertNotIn(heavy, str(problem))
+        for wrong in ("$5$salt$" + digest[:86], "$6$salt$" + digest[:43], "$2b$03$" + digest[:53], "{SSHA}" + "A" * 24,
+                      "{SSHA}" + "A" * 29, "{SSHA512}" + "A" * 40, "$argon2id$v=19$m=0,t=0,p=0$" + digest[:43],
+                      "$1$salt$abc", "{CRYPT}x"):  # fmt: skip
+            self.one(BASE + f'[[account]]\naddress = "a@example.org"\npassword = "{wrong}"', "account[1].password")
+
+    def test_scram(self) -> None:
+        """Keys for SCRAM are those of one mechanism, whole, and of an iteration count a phone can bear."""
+        table = BASE + '[[account]]\naddress = "a@example.org"\nscram = "{}"'
+        keys = "$" + "A" * 43 + "=:" + "A" * 43 + "="
+        for right in ("SCRAM-SHA-256$4096:AAAAAAAA" + keys, "SCRAM-SHA-256$1000000:AAAAAAAAAA==" + keys):
+            self.assertEqual(parse(table.format(right)).accounts[0].scram, right)
+        for wrong in ("SCRAM-SHA-256$1000001:AAAAAAAA" + keys, "SCRAM-SHA-256$999:AAAAAAAA" + keys,
+                      "SCRAM-SHA-256$4096:AAAAAAAAA" + keys, "SCRAM-SHA-1$4096:AAAAAAAA" + keys, "hush"):  # fmt: skip
+            problem = self.one(table.format(wrong), "account[1].scram")
+            self.assertNotIn(wrong, str(problem))
+
     def test_route(self) -> None:
         """A rule's domain and next hop are checked, with the likely meaning."""
         problem = self.one(BASE + '[[route]]\ndomain = "*.a.example"\nnext_hop = "b.example"', "route[1].domain")
@@ -443,7 +540,7 @@ class OneProblemTests(SynchronousTestCase):
             "tcp6:25:5:::1": "'tcp6' takes at most 3 parameters; write the colons of a value as \\:",
             "unix:a:mode=rw": "its mode must be an octal mode such as 660",
             "systemd:domain=INET": "'systemd' needs one of index and name",
-            "ssl:465": "TLS is not available in this version",
+            "ssl:465": 'write the endpoint with tcp, and tls = "implicit" beside it',
             "tcp:25\\": "it ends in a lone backslash",
             "": "",
         }

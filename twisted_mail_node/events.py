@@ -61,6 +61,93 @@ class SessionRefused(NamedTuple):
     reply: str
 
 
+class ClientPresented(NamedTuple):
+    """A named peer said who the client behind it is: from here on the session is that client's."""
+
+    session: str
+    client: str
+    peer: str
+    by: str
+    tls: str = ""
+
+
+class PresentingFailed(NamedTuple):
+    """A named peer did not say who the client behind it is, or not so that it can be understood; it was cut off."""
+
+    session: str
+    client: str
+    reason: str
+    words: str
+
+
+class SessionSecured(NamedTuple):
+    """A client finished a TLS handshake; ``tls`` says what it came to."""
+
+    session: str
+    client: str
+    tls: str
+    server_name: str
+
+
+class SecuringFailed(NamedTuple):
+    """A TLS handshake with a client came to nothing."""
+
+    session: str
+    client: str
+    reason: str
+    words: str
+
+
+class SignedIn(NamedTuple):
+    """A client signed in as ``account``."""
+
+    session: str
+    client: str
+    account: str
+    mechanism: str
+
+
+class SignInFailed(NamedTuple):
+    """A client did not sign in. ``name`` is what it called itself; it was made to wait ``seconds`` for the answer."""
+
+    session: str
+    client: str
+    name: str
+    mechanism: str
+    reason: str
+    seconds: float
+
+
+class GuessingSlowed(NamedTuple):
+    """Wrong passwords keep coming: ``what`` is the address, network or account whose attempts now wait ``seconds``."""
+
+    what: str
+    failures: int
+    seconds: float
+
+
+class PasswordUpgraded(NamedTuple):
+    """A password's hash was made anew at a sign-in, for the old one was weaker; ``words`` say what was made."""
+
+    account: str
+    words: str
+
+
+class CertificatesLoaded(NamedTuple):
+    """Certificates were read, at the start or because they changed; ``names`` are those they are for, ``expires`` is
+    when the first of them does (seconds since the epoch), ``words`` say what to do about them."""
+
+    names: tuple[str, ...]
+    expires: float
+    words: str = ""
+
+
+class CertificatesRefused(NamedTuple):
+    """Certificates could not be read; those of before stay in use."""
+
+    words: str
+
+
 class SessionClosed(NamedTuple):
     """A session ended; ``reason`` says how, ``mails`` how many it brought, ``seconds`` how long it lasted."""
 
@@ -116,6 +203,8 @@ class MailAccepted(NamedTuple):
     recipients: tuple[str, ...]
     size: int
     reason: str
+    account: str = ""
+    tls: str = ""
 
 
 class MailDiscarded(NamedTuple):
@@ -176,6 +265,7 @@ class RecipientRelayed(NamedTuple):
     reply: str
     seconds: float
     reason: str
+    tls: str = ""
 
 
 class RecipientDelayed(NamedTuple):
@@ -251,6 +341,16 @@ Event = (
     | SettingsRefused
     | SessionOpened
     | SessionRefused
+    | ClientPresented
+    | PresentingFailed
+    | SessionSecured
+    | SecuringFailed
+    | SignedIn
+    | SignInFailed
+    | GuessingSlowed
+    | PasswordUpgraded
+    | CertificatesLoaded
+    | CertificatesRefused
     | SessionClosed
     | CommandRefused
     | RecipientRefused

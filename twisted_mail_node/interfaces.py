@@ -14,7 +14,9 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
     from pathlib import Path
+    from typing import Any
 
+    from cryptography.x509 import Certificate
     from twisted.internet.defer import Deferred
 
     from twisted_mail_node.directory.resolution import Resolution
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from twisted_mail_node.policy.verdict import Asked, Verdict
     from twisted_mail_node.queue.request import DeliveryRequest
     from twisted_mail_node.routing import Route
+    from twisted_mail_node.smtp.sasl import Login
     from twisted_mail_node.spool.mail import Change, Filter, Mail
 
 
@@ -60,7 +63,8 @@ class IIncoming(Interface):
         """Once kept, the mail is to wait until an operator releases it. Call it before ``commit``."""
 
     async def commit(envelope: Envelope, header: bytes) -> Mail:
-        """Make the mail durable. When this returns the mail is accepted, and not before.
+        """Make the mail durable. When this returns the mail is accepted, and not before. Its recipients are active
+        then, or delayed until ``envelope.release_at`` where that is to come.
 
         :param header: the trace fields that stand before the content, CRLF line ends.
         :raises SpoolError: nothing was accepted; the incoming mail is gone.
@@ -84,9 +88,9 @@ class ISpool(Interface):
         """
 
     def take_due(now: float, limit: int) -> Deferred[list[Mail]]:
-        """Up to ``limit`` mails that have a delayed recipient due at ``now``; only those recipients are in
-        ``Mail.entries``, and they are marked active, so that they are not handed out again until
-        ``record`` speaks of them or the node starts anew."""
+        """Up to ``limit`` mails that have a delayed recipient due at ``now``, higher priorities first
+        (``message.precedence``); only those recipients are in ``Mail.entries``, and they are marked active, so that
+        they are not handed out again until ``record`` speaks of them or the node starts anew."""
 
     def next_due() -> Deferred[float | None]:
         """When the next delayed recipient is due (seconds since the epoch), ``None`` when there is none."""
@@ -133,6 +137,66 @@ class IDirectory(Interface):
 
     def is_local(domain: str) -> bool:
         """True for a domain of ours (any case, any spelling)."""
+
+
+class ITlsSession(Interface):
+    """One TLS connection (RFC 8446), server's or client's side. What it says counts once the handshake is completed."""
+
+    version: str = Attribute("``TLSv1.3``, ``TLSv1.2``; ``''`` before the handshake is completed")
+    cipher: str = Attribute("as OpenSSL names it, ``TLS_AES_256_GCM_SHA384``")
+    server_name: str = Attribute("the name the client asked for (SNI, RFC 6066 section 3), ``''`` without one")
+    resumed: bool = Attribute("True when the handshake resumed an earlier session")
+    verified: bool = Attribute("True when the peer showed a certificate, its chain is trusted, and its name fits")
+    why: str = Attribute("why it is not verified, for a person; ``''`` when it is")
+    peer: Certificate | None = Attribute("the certificate the peer showed, if any")
+
+    def __str__() -> str:
+        """One line for Received, events and the history: ``TLSv1.3 with TLS_AES_256_GCM_SHA384``."""
+
+    def channel_binding() -> bytes | None:
+        """The ``tls-exporter`` binding (RFC 9266), 32 octets; ``None`` where the protocol version has none."""
+
+
+class ITlsServer(Interface):
+    """Gives connections of clients their TLS."""
+
+    def secure(transport: Any, first: bytes = b"") -> ITlsSession:
+        """Begin a handshake on ``transport``, whose protocol is told of its end by ``handshakeCompleted()``
+        (``IHandshakeListener``), or by ``connectionLost``; a deadline is the caller's. Octets arrive in clear after it.
+
+        :param first: octets of the handshake that were read already.
+        """
+
+
+class ISubmitter(Interface):
+    """Someone who signed in: the avatar that the portal gives (``twisted.cred``)."""
+
+    account: Address = Attribute("the account, as it is written in the settings")
+    recipients: int = Attribute("recipients a mail may have")
+    mails_per_hour: int = Attribute("mails the account may send in an hour; 0: no bound")
+
+    def may_use(address: Address) -> bool:
+        """Whether the address is one of the account's own: its own, its aliases', or one it was given."""
+
+
+class IAuthentication(Interface):
+    """Finds out who a client is (RFC 4954). Stands on a portal of ``twisted.cred``."""
+
+    def mechanisms(tls: ITlsSession) -> tuple[str, ...]:
+        """The SASL mechanisms for a client with this TLS session, the best first. Without TLS there are none."""
+
+    def scram(name: str, hash_name: str) -> tuple[bytes, int]:
+        """Salt and iteration count for a name (RFC 5802 section 5.1), steady made-up ones for a name nobody has.
+
+        :param hash_name: ``SHA-256`` or ``SHA-1``.
+        """
+
+    async def login(login: Login) -> ISubmitter:
+        """Who this is.
+
+        :raises LoginRefused: nobody, or somebody who may not; the reason tells which.
+        :raises Exception: it cannot be found out now.
+        """
 
 
 class IRouter(Interface):

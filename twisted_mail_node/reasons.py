@@ -50,7 +50,7 @@ class Reason(StrEnum):
     )
     NOT_SMTP = "not-smtp", "The client speaks another protocol (HTTP or TLS) on an SMTP port."
     TOO_MANY_ERRORS = "too-many-errors", "The client sent more wrong or idle commands than we bear."
-    SMTPUTF8_NEEDED = "smtputf8-needed", "An address outside ASCII came without the SMTPUTF8 parameter."
+    SMTPUTF8_NEEDED = "smtputf8-needed", "An address or header text outside ASCII came without the SMTPUTF8 parameter."
     TIMEOUT = "timeout", "The client said nothing for longer than RFC 5321 section 4.5.3.2 asks us to wait."
     SESSION_DEADLINE = "session-deadline", "The session lasted longer than any session may."
     CONNECTION_LOST = "connection-lost", "The connection ended without QUIT."
@@ -61,10 +61,25 @@ class Reason(StrEnum):
     RELAY_DENIED = "relay-denied", "The recipient's domain is not ours and the client may not relay."
     UNKNOWN_RECIPIENT = "unknown-recipient", "The domain is ours, but nobody there has this address."
     ALIAS_LOOP = "alias-loop", "The aliases behind the address lead in a circle."
-    AUTH_REQUIRED = (
-        "auth-required",
-        "The submission listener takes mail from clients in relay_from only; nobody can sign in yet.",
+    AUTH_REQUIRED = "auth-required", "The submission listener takes mail only from who has signed in."
+    ENCRYPTION_REQUIRED = "encryption-required", "The client must say STARTTLS first."
+    HANDSHAKE_FAILED = "handshake-failed", "The TLS handshake came to nothing."
+    UNKNOWN_MECHANISM = "unknown-mechanism", "The SASL mechanism is not offered here (RFC 4954 section 4)."
+    SIGN_IN_CANCELLED = "sign-in-cancelled", "The client broke the AUTH exchange off."
+    WRONG_PASSWORD = "wrong-password", "User name or password is wrong, or there is no such user."
+    ACCOUNT_DISABLED = "account-disabled", "The password was right, but the account is disabled."
+    TOO_MANY_GUESSES = (
+        "too-many-guesses",
+        "Too many wrong passwords came from the client's address; it must wait before the next try.",
     )
+    SIGN_IN_FAILED = "sign-in-failed", "Whether the password is right cannot be found out now."
+    NOT_YOUR_ADDRESS = (
+        "not-your-address",
+        "A signed-in user wrote from an address (reverse-path, From or Sender) that is not the account's.",
+    )
+    BAD_FROM = "bad-from", "The From field is missing, repeated or cannot be understood, so nobody knows who wrote."
+    TOO_MANY_MAILS = "too-many-mails", "The account has sent as much as it may within the hour."
+    BAD_PROXY = "bad-proxy", "The PROXY header or XCLIENT command of a named peer is malformed or came too late."
     MESSAGE_TOO_LARGE = "message-too-large", "The content is larger than the SIZE we announce."
     TOO_MANY_RECIPIENTS = "too-many-recipients", "The mail has more recipients than we take at once."
     NO_RECIPIENTS = "no-recipients", "DATA or BDAT came while no recipient was accepted."
@@ -102,6 +117,9 @@ class Reason(StrEnum):
     )
     REMOTE_DELAYED = "remote-delayed", "The host answered 4yz."
     REMOTE_REFUSED = "remote-refused", "The host answered 5yz."
+    TLS_FAILED = "tls-failed", "No TLS as the route asks for it: not offered, broken, or the certificate is not good."
+    REQUIRETLS = "requiretls", "The mail needs REQUIRETLS (RFC 8689), and the way to the host cannot promise it."
+    NOT_IN_TIME = "not-in-time", "The mail could not be delivered by the time its sender set (BY, RFC 2852)."
     EIGHT_BIT = "eight-bit", "The content needs 8BITMIME or BINARYMIME, which the host does not offer."
     SMTPUTF8 = "smtputf8", "The mail needs SMTPUTF8 (RFC 6531), which the host does not offer."
     TOO_LARGE_FOR_HOST = "too-large-for-host", "The content is larger than the SIZE the host announces."

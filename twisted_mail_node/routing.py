@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.interfaces import IDirectory, IRouter
 from twisted_mail_node.message.address import Address, domain_key
-from twisted_mail_node.settings import RouteRule
+from twisted_mail_node.settings import RouteRule, TlsLevel
 from twisted_mail_node.settings_routes import NextHop, parse_next_hop
 
 __all__ = ["NextHop", "Route", "Router", "parse_next_hop"]
@@ -26,10 +26,12 @@ class Route(NamedTuple):
     :ivar next_hop: a local domain for ``maildir``; for ``relay`` a domain (its mail exchangers are looked up),
         ``host:port`` (likewise, at that port), or ``[host]`` / ``[192.0.2.7]:25`` / ``[IPv6:2001:db8::1]:25``
         (this host, no MX lookup). ``parse_next_hop`` reads it.
+    :ivar tls: how the way to the next hop must be protected.
     """
 
     agent: str
     next_hop: str
+    tls: TlsLevel = "opportunistic"
 
 
 @implementer(IRouter)
@@ -70,7 +72,7 @@ class Router:
             return Route("none", str(error))
         for rule in self._rules:
             if _fits(rule.domain, key):
-                return Route("relay", rule.next_hop)
+                return Route("relay", rule.next_hop, rule.tls)
         if key.startswith("["):
             try:
                 parse_next_hop(key)

@@ -7,11 +7,10 @@ Sizes are octets, durations are seconds, domains are in their look-up spelling (
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import Field, PlainValidator, ValidationError, model_validator
 
 from twisted_mail_node import settings_routes as routes
 from twisted_mail_node import settings_spelling as spelling
@@ -19,17 +18,48 @@ from twisted_mail_node.message.address import Address
 from twisted_mail_node.settings_checks import Sections, cross_check
 from twisted_mail_node.settings_endpoint import ENDPOINT
 from twisted_mail_node.settings_endpoint import endpoint as read_endpoint
+from twisted_mail_node.settings_kinds import (
+    LIST,
+    AnAddress,
+    Count,
+    CountOrZero,
+    FilePath,
+    Level,
+    Networks,
+    Quota,
+    Retry,
+    Seconds,
+    Servers,
+    Size,
+    Switch,
+    Table,
+    Targets,
+    TlsLevel,
+    one_of,
+    optional,
+    texts,
+)
 from twisted_mail_node.settings_problems import Problem, SettingsError
 from twisted_mail_node.settings_reading import Allowed, problems_of, read_text, read_toml
+from twisted_mail_node.settings_security import (
+    AuthenticationSettings,
+    Certificate,
+    OAuthSettings,
+    SubmissionSettings,
+    TlsSettings,
+)
 
 __all__ = [
     "Account",
     "Alias",
+    "AuthenticationSettings",
+    "Certificate",
     "DeliverySettings",
     "Domain",
     "Limits",
     "Listener",
     "LogSettings",
+    "OAuthSettings",
     "PolicySettings",
     "Problem",
     "QueueSettings",
@@ -37,84 +67,51 @@ __all__ = [
     "RouteRule",
     "Settings",
     "SettingsError",
+    "SubmissionSettings",
+    "TlsLevel",
+    "TlsSettings",
     "development",
     "load",
     "parse",
 ]
 
 _KIND = '"mx" or "submission"'
-_TLS = '"none"; "starttls" and "implicit" are not available in this version'
+_TLS = '"starttls", "implicit" (TLS from the first octet, RFC 8314) or "none"'
 _QUOTA_REPLY = "452 (the client tries again) or 552 (the mail is refused)"
 _SYNC = '"auto", "syncfs" or "fsync"'
-_LIST = "a list: "
 
 
-def _one_of(allowed: str, *choices: object) -> PlainValidator:
-    return PlainValidator(spelling.choice(allowed, *choices))
-
-
-def _optional(read: Any) -> PlainValidator:
-    return PlainValidator(lambda value: None if value is None else read(value))
-
-
-def _texts(values: tuple[object, ...]) -> str:
-    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
-
-
-Count = Annotated[int, PlainValidator(spelling.count), Allowed(spelling.COUNT, str)]
-CountOrZero = Annotated[int, PlainValidator(spelling.count_or_zero), Allowed(spelling.COUNT_OR_ZERO, str)]
-Size = Annotated[int, PlainValidator(spelling.size), Allowed(spelling.SIZE, lambda n: f'"{spelling.spell_size(n)}"')]
-Switch = Annotated[bool, PlainValidator(spelling.switch), Allowed(spelling.SWITCH, spelling.spell_switch)]
-Quota = Annotated[int | None, _optional(spelling.size), Allowed(spelling.SIZE)]
-Seconds = Annotated[
-    float, PlainValidator(spelling.duration), Allowed(spelling.DURATION, lambda n: f'"{spelling.spell_duration(n)}"')
-]
-Retry = Annotated[
-    tuple[Annotated[float, PlainValidator(spelling.duration)], ...],
-    Allowed(
-        f"{_LIST}at least one, at most 1000 of: {spelling.DURATION}",
-        lambda times: _texts(tuple(spelling.spell_duration(time) for time in times)),
-    ),
-    Field(min_length=1, max_length=1000),
-]
-Networks = Annotated[
-    tuple[Annotated[IPv4Network | IPv6Network, PlainValidator(spelling.network)], ...],
-    Allowed(_LIST + spelling.NETWORK, _texts),
-]
-Servers = Annotated[
-    tuple[Annotated[tuple[str, int], PlainValidator(spelling.server)], ...], Allowed(_LIST + spelling.SERVER, _texts)
-]
-AnAddress = Annotated[Address, PlainValidator(spelling.address), Allowed(spelling.ADDRESS)]
-Targets = Annotated[
-    tuple[Annotated[Address, PlainValidator(spelling.address)], ...],
-    Allowed(f"{_LIST}at least one, at most 1000 of: {spelling.ADDRESS}"),
-    Field(min_length=1, max_length=1000),
-]
-
-
-class _Table(BaseModel):
-    """What all tables have in common: unknown keys are errors, values stay as they are."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, hide_input_in_errors=True
-    )
-
-
-class Listener(_Table):
+class Listener(Table):
     """A place where the node listens."""
 
-    kind: Annotated[Literal["mx", "submission"], _one_of(_KIND, "mx", "submission"), Allowed(_KIND)] = Field(
+    kind: Annotated[Literal["mx", "submission"], one_of(_KIND, "mx", "submission"), Allowed(_KIND)] = Field(
         description="``mx`` takes mail for local domains from anyone; ``submission`` takes mail from its own people."
     )
     endpoint: Annotated[str, PlainValidator(read_endpoint), Allowed(ENDPOINT)] = Field(
         description="Where it listens, as Twisted writes server endpoints."
     )
-    tls: Annotated[Literal["none"], _one_of(_TLS, "none"), Allowed(_TLS, '"{}"'.format)] = Field(
-        default="none", description="How the listener offers TLS."
+    tls: Annotated[
+        Literal["starttls", "implicit", "none"],
+        one_of(_TLS, "starttls", "implicit", "none"),
+        Allowed(_TLS, '"{}"'.format),
+    ] = Field(
+        default="starttls",
+        description="How the listener offers TLS. Without a certificate of yours the node makes one itself, which "
+        "other servers take and mail clients warn of.",
+    )
+    proxy_from: Networks = Field(
+        default=(),
+        description="Networks whose connections begin with a PROXY header (version 1 or 2): load balancers. Nobody "
+        "else may send one, and nobody there may leave it out.",
+    )
+    xclient_from: Networks = Field(
+        default=(),
+        description="Networks whose clients may say XCLIENT: filters and proxies that speak SMTP. They are counted for "
+        "the clients they bring, and not for themselves.",
     )
 
 
-class Domain(_Table):
+class Domain(Table):
     """A local domain: mail for it ends here. Without any, the host name is the only one, for its postmaster."""
 
     name: Annotated[str, PlainValidator(spelling.domain), Allowed(spelling.DOMAIN)] = Field(
@@ -125,31 +122,51 @@ class Domain(_Table):
         description="The Maildir of each mailbox, below ``state_dir`` unless absolute. Unsafe characters of a "
         "local-part are written as in URLs (``%2F``).",
     )
-    catch_all: Annotated[Address | None, _optional(spelling.address), Allowed(spelling.ADDRESS)] = Field(
+    catch_all: Annotated[Address | None, optional(spelling.address), Allowed(spelling.ADDRESS)] = Field(
         default=None,
         description="Takes mail for local-parts nobody has. Must be in a local domain; an alias leads elsewhere.",
     )
-    subaddress_separator: Annotated[str | None, _optional(spelling.separator), Allowed(spelling.SEPARATOR)] = Field(
+    subaddress_separator: Annotated[str | None, optional(spelling.separator), Allowed(spelling.SEPARATOR)] = Field(
         default=None,
         description="With ``+``, mail for ``joe+shop@`` goes to ``joe@`` when nobody has the longer address.",
     )
     quota: Quota = Field(default=None, description="How much a mailbox of the domain may hold; none: no limit.")
 
 
-class Account(_Table):
+class Account(Table):
     """Someone with a mailbox here. ``mailnode account add`` keeps more of them in ``state_dir/accounts.json``;
     both are read, and an account that stands in both counts as it is written here."""
 
     address: AnAddress = Field(description="The address, in a local domain.")
-    password: Annotated[str | None, _optional(spelling.password_hash), Allowed(spelling.PASSWORD_HASH, secret=True)] = (
+    password: Annotated[str | None, optional(spelling.password_hash), Allowed(spelling.PASSWORD_HASH, secret=True)] = (
         Field(
-            default=None, repr=False, description="The password's argon2id hash. Without one the account only receives."
+            default=None,
+            repr=False,
+            description="The password's hash, as ``mailnode account hash`` prints it. Without one the account only "
+            "receives.",
         )
+    )
+    scram: Annotated[str | None, optional(spelling.scram_keys), Allowed(spelling.SCRAM_KEYS, secret=True)] = Field(
+        default=None,
+        repr=False,
+        description="The password's keys for SCRAM-SHA-256, as ``mailnode account hash`` prints them; also made at the "
+        "first sign-in with the password.",
+    )
+    disabled: Switch = Field(default=False, description="A disabled account receives, but nobody signs in to it.")
+    sends_as: Annotated[
+        tuple[Annotated[str, PlainValidator(spelling.address_pattern)], ...],
+        Allowed(LIST + spelling.ADDRESS_PATTERN, texts),
+    ] = Field(
+        default=(),
+        description="Addresses it may write from beside its own and those of aliases that lead to it.",
+    )
+    mails_per_hour: Annotated[int | None, optional(spelling.count_or_zero), Allowed(spelling.COUNT_OR_ZERO)] = Field(
+        default=None, description="Mails it may send in an hour; none: what ``[submission]`` says."
     )
     quota: Quota = Field(default=None, description="How much the mailbox may hold; none: what its domain says.")
 
 
-class Alias(_Table):
+class Alias(Table):
     """An address whose mail goes to other addresses. Aliases may lead to aliases, ten deep. One that names itself in
     ``to`` and is also an account keeps a copy there."""
 
@@ -157,7 +174,7 @@ class Alias(_Table):
     to: Targets = Field(description="Where its mail goes: here or elsewhere.")
 
 
-class RouteRule(_Table):
+class RouteRule(Table):
     """A rule for domains that are not local. The first that fits counts; without one, mail goes by MX."""
 
     domain: Annotated[str, PlainValidator(routes.route_domain), Allowed(routes.ROUTE_DOMAIN)] = Field(
@@ -166,9 +183,13 @@ class RouteRule(_Table):
     next_hop: Annotated[str, PlainValidator(routes.next_hop), Allowed(routes.NEXT_HOP)] = Field(
         description="Where their mail goes. In brackets: this host, no MX look-up."
     )
+    tls: Level = Field(
+        default="opportunistic",
+        description="How the way there must be protected. ``verified``: with a certificate that is good for the host.",
+    )
 
 
-class Limits(_Table):
+class Limits(Table):
     """What one client, one session, one mail may take."""
 
     message_size: Size = Field(default=50 << 20, description="The largest content of a mail; what SIZE announces.")
@@ -196,7 +217,7 @@ class Limits(_Table):
     mails_per_session: CountOrZero = Field(default=0, description="Mails in one session.")
 
 
-class ResolverSettings(_Table):
+class ResolverSettings(Table):
     """How the DNS is asked."""
 
     servers: Servers = Field(default=(), description="Name servers; an empty list means those of ``/etc/resolv.conf``.")
@@ -204,7 +225,7 @@ class ResolverSettings(_Table):
     attempts: Count = Field(default=3, description="Attempts before the question counts as unanswered.")
 
 
-class QueueSettings(_Table):
+class QueueSettings(Table):
     """When and how mails are passed on."""
 
     retry: Retry = Field(
@@ -234,14 +255,14 @@ class QueueSettings(_Table):
     )
 
 
-class DeliverySettings(_Table):
+class DeliverySettings(Table):
     """How mail is put into Maildirs."""
 
-    quota_reply: Annotated[Literal[452, 552], _one_of(_QUOTA_REPLY, 452, 552), Allowed(_QUOTA_REPLY, str)] = Field(
+    quota_reply: Annotated[Literal[452, 552], one_of(_QUOTA_REPLY, 452, 552), Allowed(_QUOTA_REPLY, str)] = Field(
         default=452, description="What a full mailbox answers."
     )
     sync: Annotated[
-        Literal["auto", "syncfs", "fsync"], _one_of(_SYNC, "auto", "syncfs", "fsync"), Allowed(_SYNC, '"{}"'.format)
+        Literal["auto", "syncfs", "fsync"], one_of(_SYNC, "auto", "syncfs", "fsync"), Allowed(_SYNC, '"{}"'.format)
     ] = Field(
         default="auto",
         description="How delivered mails are made durable: one ``syncfs`` for a batch, ``fsync`` for each file, or "
@@ -249,16 +270,16 @@ class DeliverySettings(_Table):
     )
 
 
-class LogSettings(_Table):
+class LogSettings(Table):
     """Where events are written, one JSON object a line."""
 
-    path: Annotated[str, PlainValidator(spelling.text_path), Allowed(spelling.PATH, '"{}"'.format)] = Field(
+    path: FilePath = Field(
         default="log/mail.jsonl",
         description="The log file, below ``state_dir`` unless absolute; ``-`` is standard output.",
     )
 
 
-class PolicySettings(_Table):
+class PolicySettings(Table):
     """A policy; policies are asked in the order of the file. All other keys of the table are the policy's options."""
 
     name: Annotated[str, PlainValidator(spelling.name), Allowed(spelling.NAME)] = Field(
@@ -276,7 +297,7 @@ class PolicySettings(_Table):
         return {key: value for key, value in table.items() if key == "name"} | {"options": options}
 
 
-class Settings(_Table):
+class Settings(Table):
     """Everything at once. Tables are in the order of the file."""
 
     hostname: Annotated[str, PlainValidator(spelling.hostname), Allowed(spelling.HOSTNAME)] = Field(
@@ -298,6 +319,11 @@ class Settings(_Table):
     accounts: tuple[Account, ...] = Field(default=(), validation_alias="account")
     aliases: tuple[Alias, ...] = Field(default=(), validation_alias="alias")
     routes: tuple[RouteRule, ...] = Field(default=(), validation_alias="route")
+    certificates: tuple[Certificate, ...] = Field(default=(), validation_alias="certificate", max_length=1000)
+    tls: TlsSettings = TlsSettings()
+    authentication: AuthenticationSettings = AuthenticationSettings()
+    oauth: OAuthSettings = OAuthSettings()
+    submission: SubmissionSettings = SubmissionSettings()
     policies: tuple[PolicySettings, ...] = Field(default=(), validation_alias="policy")
     limits: Limits = Limits()
     resolver: ResolverSettings = ResolverSettings()
@@ -324,11 +350,18 @@ def parse(text: str, base_dir: Path | None = None) -> Settings:
 
 
 def development(state_dir: Path = Path("var")) -> Settings:
-    """The settings of a node that is tried out: one domain, one account, one listener on this machine only."""
+    """The settings of a node that is tried out: one domain, one account, and three listeners on this machine only.
+
+    Nobody signs in with them as they are; ``mailnode run`` gives the account a password.
+    """
     return Settings(
         hostname="mx.mail.test",
         state_dir=Path.cwd() / state_dir,
-        listeners=(Listener(kind="mx", endpoint="tcp:2525:interface=127.0.0.1"),),
+        listeners=(
+            Listener(kind="mx", endpoint="tcp:2525:interface=127.0.0.1"),
+            Listener(kind="submission", endpoint="tcp:2587:interface=127.0.0.1"),
+            Listener(kind="submission", endpoint="tcp:2465:interface=127.0.0.1", tls="implicit"),
+        ),
         domains=(Domain(name="mail.test", subaddress_separator="+"),),
         accounts=(Account(address=Address("demo", "mail.test")),),
     )
@@ -348,18 +381,29 @@ def _parse(text: str, base_dir: Path, source: str) -> Settings:
     return settings.model_copy(update={"state_dir": base_dir / settings.state_dir})
 
 
-_T = TypeVar("_T", bound=_Table)
+_T = TypeVar("_T", bound=Table)
 
 
 def _sections(table: dict[str, Any]) -> Sections:
     """The tables that are right by themselves, so that what is wrong between them is told in the same breath."""
-    sections = Sections(without_listener=not table.get("listener", []))
+    sections = Sections(without_listener=not table.get("listener", []), tls=_alone(table, "tls", TlsSettings))
+    sections.authentication = _alone(table, "authentication", AuthenticationSettings)
+    sections.oauth = _alone(table, "oauth", OAuthSettings)
+    sections.certificates, _ = _usable(table, "certificate", Certificate)
     sections.listeners, _ = _usable(table, "listener", Listener)
     sections.domains, sections.domains_complete = _usable(table, "domain", Domain)
     sections.accounts, _ = _usable(table, "account", Account)
     sections.aliases, _ = _usable(table, "alias", Alias)
     sections.routes, _ = _usable(table, "route", RouteRule)
     return sections
+
+
+def _alone(table: dict[str, Any], key: str, model: type[_T]) -> _T | None:
+    """The table of a section that stands once, or its defaults; ``None`` when something in it is wrong by itself."""
+    try:
+        return model.model_validate(table.get(key, {}), by_alias=True, by_name=False)
+    except ValidationError:
+        return None
 
 
 def _usable(table: dict[str, Any], key: str, model: type[_T]) -> tuple[list[tuple[str, _T]], bool]:

@@ -1,4 +1,7 @@
-"""What must fit together between the tables of the settings: domains, accounts, aliases, listeners."""
+"""What must fit together between the tables of the settings: domains, accounts, aliases, listeners.
+
+``settings_checks_security`` does the same for what has to do with TLS and signing in.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.settings_checks_security import check_security
 from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import Account, Alias, Domain, Listener, RouteRule
+    from twisted_mail_node.settings_security import AuthenticationSettings, Certificate, OAuthSettings, TlsSettings
 
 #: How many aliases may lead one to the other. People need two or three; more is a slip.
 ALIAS_DEPTH = 10
@@ -18,13 +23,18 @@ ALIAS_DEPTH = 10
 
 @dataclass
 class Sections:
-    """The tables that are right by themselves, each with its path (``domain[1]``)."""
+    """The tables that are right by themselves, each with its path (``domain[1]``); of those that stand once ``None``
+    where they are not."""
 
     listeners: list[tuple[str, Listener]] = field(default_factory=list)
     domains: list[tuple[str, Domain]] = field(default_factory=list)
     accounts: list[tuple[str, Account]] = field(default_factory=list)
     aliases: list[tuple[str, Alias]] = field(default_factory=list)
     routes: list[tuple[str, RouteRule]] = field(default_factory=list)
+    certificates: list[tuple[str, Certificate]] = field(default_factory=list)
+    tls: TlsSettings | None = None
+    authentication: AuthenticationSettings | None = None
+    oauth: OAuthSettings | None = None
     domains_complete: bool = True
     without_listener: bool = False
 
@@ -37,6 +47,7 @@ def cross_check(sections: Sections) -> list[Problem]:
         *_not_local(sections),
         *_shared_maildirs(sections),
         *_alias_loops(sections),
+        *check_security(sections),
     ]
 
 

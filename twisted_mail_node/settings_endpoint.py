@@ -103,12 +103,21 @@ def endpoint(value: object) -> str:
     """
     if not isinstance(value, str):
         raise Misspelt(ENDPOINT)
+    parts(value)
+    return value
+
+
+def parts(value: str) -> tuple[str, dict[str, str]]:
+    """The kind of a server endpoint string, and its parameters by their names.
+
+    :raises Misspelt: it is none that we can listen on.
+    """
     unnamed, named = split(value)
     if not unnamed:
         raise Misspelt(ENDPOINT)
     kind, *positional = unnamed
     if kind in ("ssl", "tls"):
-        raise Misspelt(ENDPOINT, "TLS is not available in this version")
+        raise Misspelt(ENDPOINT, 'write the endpoint with tcp, and tls = "implicit" beside it')
     known = _KINDS.get(kind)
     if known is None:
         hint = f"did you mean 'tcp:{value}'?" if _port(value) else did_you_mean(kind, _KINDS)
@@ -132,4 +141,4 @@ def endpoint(value: object) -> str:
             raise Misspelt(ENDPOINT, f"its {name} must be {wanted}")
     if kind == "systemd" and ("index" in given) == ("name" in given):
         raise Misspelt(ENDPOINT, "'systemd' needs one of index and name")
-    return value
+    return kind, given

@@ -13,6 +13,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from pathlib import Path
 
 from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.settings_hashes import PASSWORD_HASH as PASSWORD_HASH
+from twisted_mail_node.settings_hashes import SCRAM_KEYS as SCRAM_KEYS
+from twisted_mail_node.settings_hashes import password_hash as password_hash
+from twisted_mail_node.settings_hashes import scram_keys as scram_keys
 from twisted_mail_node.settings_problems import Misspelt, did_you_mean
 from twisted_mail_node.smtp.grammar import parse_address, parse_domain
 
@@ -27,7 +31,8 @@ NETWORK = 'a network such as "192.0.2.0/24" or "2001:db8::/32", or one address; 
 SERVER = 'an IP address with or without a port, such as "127.0.0.1:53", "::1" or "[::1]:53"'
 SEPARATOR = 'one of the characters "+ - . = _ # %"'
 MAILDIR = 'a path with {local_part} in it, and {domain} if wanted, such as "mail/{domain}/{local_part}"; no ".."'
-PASSWORD_HASH = 'an argon2id hash "$argon2id$v=19$m=…,t=…,p=…$…$…", never the password itself'
+ADDRESS_PATTERN = 'an address, or "*@" and a domain'
+TEXT = "a text without line ends"
 PATH = "a path, without NUL"
 NAME = "the name of a policy: letters, digits, hyphens"
 SWITCH = "true or false"
@@ -46,9 +51,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_ARGON2ID = re.compile(
-    r"\$argon2id\$v=19\$m=\d{1,10},t=\d{1,6},p=\d{1,4}\$[A-Za-z0-9+/]{8,256}\$[A-Za-z0-9+/]{16,256}\Z", re.ASCII
+_URL = re.compile(
+    r"(?:https://[^\s/?#@]+|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?)(?:[/?][^\s#]*)?\Z", re.ASCII
 )
+_CHECKER = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}(?::[^\0\r\n]*)?\Z", re.ASCII)
 
 
 def count(value: object) -> int:
@@ -239,10 +245,34 @@ def maildir(value: object) -> str:
     return value
 
 
-def password_hash(value: object) -> str:
-    """A password as argon2id keeps it; never the password itself."""
-    if not isinstance(value, str) or not _ARGON2ID.match(value):
-        raise Misspelt(PASSWORD_HASH)
+def address_pattern(value: object) -> str:
+    """An address in its look-up spelling, or every address of a domain."""
+    if isinstance(value, str) and value.startswith("*@"):
+        return "*@" + domain(value[2:])
+    try:
+        return str(address(value))
+    except Misspelt as error:
+        raise Misspelt(ADDRESS_PATTERN, error.hint) from None
+
+
+def checker(value: object) -> str:
+    """A credentials checker by its ``strcred`` name; whether there is such a one is found out when it is made."""
+    if not isinstance(value, str) or not _CHECKER.match(value):
+        raise Misspelt("the name of a checker, perhaps a colon and its argument")
+    return value
+
+
+def text(value: object) -> str:
+    """A line of text."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise Misspelt(TEXT)
+    return value
+
+
+def url(value: object) -> str:
+    """Where something is asked: with TLS, or on this machine."""
+    if not isinstance(value, str) or not _URL.match(value):
+        raise Misspelt("an https: URL, or an http: one on this machine")
     return value
 
 

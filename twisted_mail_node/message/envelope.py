@@ -9,6 +9,7 @@ from twisted_mail_node.message.address import Address
 
 Body = Literal["7BIT", "8BITMIME", "BINARYMIME"]
 Ret = Literal["FULL", "HDRS"]
+ByMode = Literal["", "N", "R"]
 
 
 class Recipient(NamedTuple):
@@ -41,6 +42,14 @@ class Envelope:
     :ivar protocol: the with-clause of Received (RFC 3848): ESMTP, SMTP, UTF8SMTP …; ``""`` for our own.
     :ivar session: id of the session that brought it.
     :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` for what we made ourselves.
+    :ivar account: the account that signed in, as text; ``""`` when nobody did.
+    :ivar tls: how the session that brought it was protected (``TLSv1.3 …``); ``""``: not at all.
+    :ivar require_tls: REQUIRETLS (RFC 8689): never to be sent on without verified TLS.
+    :ivar release_at: HOLDFOR or HOLDUNTIL (RFC 4865): not to be tried before (seconds since the epoch); 0: at once.
+    :ivar deliver_by: BY (RFC 2852): when it shall be delivered (seconds since the epoch); 0: not given.
+    :ivar by_mode: what is to happen then: ``R`` returned, ``N`` the sender notified; ``""``: not given.
+    :ivar by_trace: the sender wants to be told of hosts that do not know Deliver By (RFC 2852 section 4.1).
+    :ivar priority: MT-PRIORITY (RFC 6710), -9 to 9.
     """
 
     reverse_path: Address | None
@@ -54,3 +63,11 @@ class Envelope:
     protocol: str = ""
     session: str = ""
     listener: str = ""
+    account: str = ""
+    tls: str = ""
+    require_tls: bool = False
+    release_at: float = 0.0
+    deliver_by: float = 0.0
+    by_mode: ByMode = ""
+    by_trace: bool = False
+    priority: int = 0

@@ -33,6 +33,9 @@ class DeliveryStatus(NamedTuple):
     :ivar from_remote: ``words`` are the remote host's own (they become ``Diagnostic-Code: smtp; …``).
     :ivar dsn_passed_on: the next hop offers DSN and took NOTIFY over: it will report success, and we send no
         ``relayed`` DSN (RFC 3461 section 5.2.2).
+    :ivar tls: how the connection to the next hop was protected (``TLSv1.3 …, verified``), ``""``: in the clear.
+    :ivar by_passed_on: the next hop offers Deliver By and was given what is left of the time: it sees to it from there
+        on, and we send a ``relayed`` DSN only where the sender traces (RFC 2852 section 4.1.4).
     """
 
     action: Action
@@ -43,3 +46,5 @@ class DeliveryStatus(NamedTuple):
     remote_address: str = ""
     from_remote: bool = False
     dsn_passed_on: bool = False
+    tls: str = ""
+    by_passed_on: bool = False

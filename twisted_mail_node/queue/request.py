@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.settings import TlsLevel
 
 if TYPE_CHECKING:
     from twisted_mail_node.interfaces import IContent
@@ -17,6 +18,7 @@ class DeliveryRequest(NamedTuple):
     :ivar header: trace fields that stand before the content, CRLF line ends.
     :ivar next_hop: as the route gave it (``example.net``, ``[192.0.2.7]:25``; a local domain for the Maildir).
     :ivar deadline: seconds this attempt may last.
+    :ivar tls: how the way to the next hop must be protected, as the route says.
     """
 
     queue_id: str
@@ -26,3 +28,4 @@ class DeliveryRequest(NamedTuple):
     content: IContent
     next_hop: str
     deadline: float
+    tls: TlsLevel = "opportunistic"
