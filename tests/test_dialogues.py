@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.inbound.receiving import STRANGER, DictDirectory, Kept, TestReceiver
 from tests.smtp.vectors import vector
+from twisted_mail_node.events import SignedIn
 from twisted_mail_node.message.address import Address
 
 DIALOGUES = Path(__file__).parent / "dialogues"
@@ -40,7 +41,7 @@ def read(path: Path) -> Dialogue:
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        match = re.fullmatch(r"([CS][:|~]|set|closed|wait|kept|envelope|content|header)(?: (.*))?", line)
+        match = re.fullmatch(r"([CS][:|~]|set|secure|closed|wait|kept|envelope|content|header)(?: (.*))?", line)
         if match is None:
             raise ValueError(f"{path.name}:{number}: what is {line!r}?")
         kind, text = match[1], match[2] or ""
@@ -162,6 +163,8 @@ class Run:
             case "S~":
                 line = self._next()
                 test.assertRegex(line, f"\\A(?:{text})\\Z", self._where)
+            case "secure":
+                self._peer.secure()
             case "closed":
                 test.assertTrue(self._peer.closed, f"{self._where}: the connection is open")
             case "wait":
@@ -239,15 +242,26 @@ class JamesTests(SynchronousTestCase):
 
     def replay(self, name: str) -> TestReceiver:
         """Run one; EHLO's lines and the words of the replies are the host's own."""
-        receiver = TestReceiver()
-        people = {f"{local}@mydomain.tld": (f"{local}@mydomain.tld",) for local in ("bob", "starttls")}
-        receiver.factory.directory = DictDirectory(people)
+        receiver = self.receiver()
         peer = receiver.connect()
         for client, server in exchanges(vector(f"smtp/james-mpt-smtp/{name}.test")):
             if client:
                 peer.send(b"".join(line + b"\r\n" for line in client))
             self.assertEqual(peer.codes(), server)
         return receiver
+
+    def receiver(self, **settings: Any) -> TestReceiver:
+        """The host of the dialogues."""
+        receiver = TestReceiver(**settings)
+        people = {f"{local}@mydomain.tld": (f"{local}@mydomain.tld",) for local in ("bob", "starttls")}
+        receiver.factory.directory = DictDirectory(people)
+        return receiver
+
+    def steps(self, name: str) -> list[tuple[list[bytes], list[int]]]:
+        """What a dialogue says after its greeting."""
+        (greeting, *steps) = exchanges(vector(f"smtp/james-mpt-smtp/{name}.test"))
+        self.assertEqual(greeting, ([], [220]))
+        return steps
 
     def test_helo(self) -> None:
         """A mail by a pipelined group."""
@@ -271,11 +285,48 @@ class JamesTests(SynchronousTestCase):
         self.assertEqual([mail.content for mail in receiver.queue.mails], [content])
 
     def test_starttls(self) -> None:
-        """Those that need STARTTLS or AUTH."""
-        raise SkipTest(
-            "authplain, starttls, starttls_session_fixation and starttls_with_injection need STARTTLS or AUTH, "
-            "which no listener offers yet"
-        )
+        """STARTTLS after EHLO."""
+        peer = self.receiver(tls_mode="starttls").connect()
+        peer.said()
+        for client, server in self.steps("starttls"):
+            peer.send(b"".join(line + b"\r\n" for line in client))
+            self.assertEqual(peer.codes(), server)
+        self.assertTrue(peer.wire.handshaking)
+
+    def test_authplain(self) -> None:
+        """AUTH LOGIN: James takes it from a client that said neither EHLO nor STARTTLS, we after both."""
+        receiver = self.receiver(kind="submission", tls_mode="starttls")
+        peer = receiver.secured()
+        peer.said()
+        for client, server in self.steps("authplain"):
+            peer.send(b"".join(line + b"\r\n" for line in client))
+            self.assertEqual(peer.codes(), server)
+        (event,) = receiver.of(SignedIn)
+        self.assertEqual(event.account, "bob@mydomain.tld")
+
+    def test_session_fixation(self) -> None:
+        """STARTTLS in a transaction is refused, by James with 501 and by us with 503: nothing of it gets into TLS."""
+        steps = self.steps("starttls_session_fixation")
+        signing_in = self.receiver(kind="submission", tls_mode="starttls").secured()
+        in_clear = self.receiver(tls_mode="starttls", relay_from=["192.0.2.9/32"]).session()
+        for peer, part in ((signing_in, steps[:4]), (in_clear, steps[4:])):
+            peer.said()
+            for client, server in part:
+                peer.send(b"".join(line + b"\r\n" for line in client))
+                self.assertEqual(peer.codes(), [503 if code == 501 else code for code in server])
+        self.assertFalse(in_clear.wire.handshaking)
+
+    def test_injection(self) -> None:
+        """STARTTLS with a command behind it in one packet: James says 451, we 421 and close; neither carries it out."""
+        receiver = self.receiver(tls_mode="starttls")
+        peer = receiver.session()
+        peer.said()
+        *_, (client, server) = self.steps("starttls_with_injection")
+        self.assertEqual(server, [451])
+        peer.send(b"".join(line.replace(b"\\r\\n", b"\r\n") for line in client))
+        self.assertEqual(peer.codes(), [421])
+        self.assertTrue(peer.closed)
+        self.assertFalse(peer.wire.handshaking)
 
 
 def exchanges(path: Path) -> Iterator[tuple[list[bytes], list[int]]]:

@@ -13,7 +13,14 @@ from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.smtp import client
 from twisted_mail_node.smtp.client import Offered, parse_ehlo
-from twisted_mail_node.smtp.extensions import MailParameters, RcptParameters, mail_parameters, rcpt_parameters
+from twisted_mail_node.smtp.extensions import (
+    By,
+    MailParameters,
+    Offers,
+    RcptParameters,
+    mail_parameters,
+    rcpt_parameters,
+)
 from twisted_mail_node.smtp.grammar import parse_path
 from twisted_mail_node.smtp.reply import Reply
 
@@ -39,6 +46,14 @@ class ParseEhloTests(SynchronousTestCase):
         self.assertEqual((found.mail_max, found.rcpt_max), (5, 20))
         self.assertEqual(found.auth, ("PLAIN", "LOGIN"))
         self.assertEqual(found.keywords["X-NEW"], ("one", "two"))
+
+    def test_sending_options(self) -> None:
+        """REQUIRETLS, MT-PRIORITY with or without a profile, DELIVERBY with or without its least time."""
+        found = offered("requiretls", "MT-PRIORITY MIXER", "DELIVERBY 240")
+        self.assertEqual((found.require_tls, found.priorities, found.deliver_by), (True, True, 240))
+        self.assertEqual((offered().require_tls, offered().priorities, offered().deliver_by), (False, False, None))
+        for line in ("DELIVERBY", "DELIVERBY x", "DELIVERBY -5", "DELIVERBY " + "9" * 21):
+            self.assertEqual(offered(line).deliver_by, 0)
 
     def test_nothing(self) -> None:
         """The first line is the host's name, whatever it says; blank lines do no harm."""
@@ -89,6 +104,23 @@ class CommandTests(SynchronousTestCase):
         )
         _, parameters = parse_path(command.decode().strip()[5:], "MAIL")
         self.assertEqual(mail_parameters(parameters), MailParameters(10, "8BITMIME", True, "HDRS", "a+b=c d"))
+
+    def test_sending_options(self) -> None:
+        """REQUIRETLS, BY and MT-PRIORITY, as our own server reads them."""
+        command = client.mail(JOE, require_tls=True, by=By(120, "R", True), priority=-3)
+        self.assertEqual(command, b"MAIL FROM:<joe@example.org> REQUIRETLS BY=120;RT MT-PRIORITY=-3\r\n")
+        _, parameters = parse_path(command.decode().strip()[5:], "MAIL")
+        found = mail_parameters(parameters, Offers(require_tls=True, deliver_by=True, priorities=True))
+        self.assertEqual((found.require_tls, found.by, found.priority), (True, By(120, "R", True), -3))
+        self.assertEqual(client.mail(None, by=By(-5, "N")), b"MAIL FROM:<> BY=-5;N\r\n")
+
+    def test_unsafe_sending_options(self) -> None:
+        """BY with R needs time, no number is longer than nine digits, a priority is from -9 to 9."""
+        mode: Any = "R\r\n"
+        for by in (By(0, "R"), By(-1, "R"), By(10**9, "N"), By(-(10**9), "N"), By(5, mode), By(5, "")):
+            self.assertRaises(ValueError, client.mail, JOE, by=by)
+        for priority in (-10, 10):
+            self.assertRaises(ValueError, client.mail, JOE, priority=priority)
 
     def test_rcpt_parameters(self) -> None:
         """NOTIFY and ORCPT only when DSN is offered."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mail_node.smtp.extensions import (
+    NO_OFFERS,
+    By,
     MailParameters,
+    Offers,
     RcptParameters,
     UnknownParameterError,
     ehlo_lines,
@@ -14,10 +17,21 @@ from twisted_mail_node.smtp.extensions import (
 )
 from twisted_mail_node.smtp.grammar import GrammarError, parse_parameters
 
+#: Everything that a session can be offered.
+ALL = Offers(
+    starttls=True,
+    mechanisms=("SCRAM-SHA-256", "PLAIN"),
+    require_tls=True,
+    future_release=3600,
+    deliver_by=True,
+    priorities=True,
+    xclient=True,
+)
 
-def mail(text: str) -> MailParameters:
+
+def mail(text: str, offers: Offers = NO_OFFERS) -> MailParameters:
     """The parameters of a MAIL command."""
-    return mail_parameters(parse_parameters(text))
+    return mail_parameters(parse_parameters(text), offers)
 
 
 def rcpt(text: str) -> RcptParameters:
@@ -53,6 +67,81 @@ class MailParametersTests(SynchronousTestCase):
         """What no extension of ours knows; RCPT's parameters are not MAIL's (RFC 5321 section 4.1.1.11)."""
         for text in ("AUTH=<>", "XFOO", "NOTIFY=NEVER", "MT-PRIORITY=3", "REQUIRETLS"):
             self.assertRaises(UnknownParameterError, mail, text)
+
+
+class OfferedParametersTests(SynchronousTestCase):
+    """MAIL's parameters that are known only where their extension is offered."""
+
+    def malformed(self, keyword: str, *values: str) -> None:
+        """None of these values is taken, and it is not because the keyword is unknown."""
+        for value in values:
+            with self.assertRaises(GrammarError) as caught:
+                mail(f"{keyword}{value}", ALL)
+            self.assertFalse(isinstance(caught.exception, UnknownParameterError), value)
+
+    def test_needs(self) -> None:
+        """Each needs its own offer, and no other makes it known."""
+        for text, offers in {
+            "AUTH=<>": ("mechanisms",),
+            "REQUIRETLS": ("require_tls",),
+            "HOLDFOR=1": ("future_release",),
+            "HOLDUNTIL=2030-01-31T12:00:00Z": ("future_release",),
+            "BY=1;R": ("deliver_by",),
+            "MT-PRIORITY=3": ("priorities",),
+        }.items():
+            for field in Offers._fields:
+                only = NO_OFFERS._replace(**{field: getattr(ALL, field)})
+                if field in offers:
+                    self.assertNotEqual(mail(text, only), MailParameters(), text)
+                else:
+                    self.assertRaises(UnknownParameterError, mail, text, only)
+
+    def test_auth(self) -> None:
+        """AUTH (RFC 4954 section 5): xtext, also before TLS; T14: no control character is hidden in it."""
+        self.assertEqual(mail("AUTH=e+3Dmc2@example.com", ALL).auth, "e=mc2@example.com")
+        self.assertEqual(mail("AUTH=<>", Offers(after_tls=True)).auth, "<>")
+        self.malformed("AUTH", "", "=+", "=a+0Ab", "=a+0Db", "=a+00b", "=a+3db", "=" + "a" * 501)
+
+    def test_require_tls(self) -> None:
+        """REQUIRETLS (RFC 8689) takes no value."""
+        self.assertTrue(mail("requiretls", ALL).require_tls)
+        self.malformed("REQUIRETLS", "=1")
+
+    def test_hold_for(self) -> None:
+        """HOLDFOR (RFC 4865): seconds."""
+        self.assertEqual(mail("HOLDFOR=00060", ALL).hold_for, 60)
+        self.malformed("HOLDFOR", "", "=0", "=-1", "=1.5", "=x", "=1234567890", "=\u0661")
+
+    def test_hold_until(self) -> None:
+        """HOLDUNTIL (RFC 4865): a date and time of RFC 3339, in any zone."""
+        expected = 1_896_091_200.0
+        for text in (
+            "2030-01-31T12:00:00Z",
+            "2030-01-31t12:00:00.5z",
+            "2030-01-31T14:00:00+02:00",
+            "2030-01-31T07:30:00-04:30",
+        ):
+            self.assertEqual(mail(f"HOLDUNTIL={text}", ALL).hold_until, expected)
+        self.malformed(
+            "HOLDUNTIL", "", "=2030-01-31", "=2030-02-30T12:00:00Z", "=2030-01-31T25:00:00Z", "=2030-01-31T12:00:00",
+            "=2030-01-31T12:00:00+99:99", "=2030-01-31T12:00Z", "=2030-01-31T12:00:61Z",
+        )  # fmt: skip
+
+    def test_one_hold(self) -> None:
+        """HOLDFOR or HOLDUNTIL, not both (RFC 4865)."""
+        self.malformed("HOLDFOR=60 HOLDUNTIL=2030-01-31T12:00:00Z", "")
+
+    def test_by(self) -> None:
+        """BY (RFC 2852): seconds, what to do then, and whether to trace. Return needs time; notify may be late."""
+        self.assertEqual(mail("BY=120;R", ALL).by, By(120, "R"))
+        self.assertEqual(mail("BY=+5;nT", ALL).by, By(5, "N", True))
+        self.assertEqual(mail("BY=-60;N", ALL).by, By(-60, "N"))
+        self.malformed("BY", "", "=", "=120", "=;R", "=120;X", "=0;R", "=-1;R", "=1234567890;R", "=120;RTT", "=120;R;T")
+
+    def test_priority(self) -> None:
+        """MT-PRIORITY (RFC 6710): from -9 to 9, written one way each."""
+        self.assertEqual([mail(f"MT-PRIORITY={n}", ALL).priority for n in range(-9, 10)], list(range(-9, 10)))
+        self.malformed("MT-PRIORITY", "", "=10", "=-0", "=+1", "=x", "=1.5", "=01")
 
 
 class RcptParametersTests(SynchronousTestCase):
@@ -93,3 +182,19 @@ class EhloLinesTests(SynchronousTestCase):
         lines = ehlo_lines(message_size=0, recipients=5, mails=3)
         self.assertIn("SIZE", lines)
         self.assertIn("LIMITS RCPTMAX=5 MAILMAX=3", lines)
+
+    def test_offers(self) -> None:
+        """What depends on listener, TLS and peer; FUTURERELEASE (RFC 4865) names seconds and the last moment."""
+        lines = ehlo_lines(message_size=0, recipients=5, offers=ALL, now=1_896_091_200.0)
+        self.assertEqual(
+            set(lines) - set(ehlo_lines(message_size=0, recipients=5)),
+            {
+                "STARTTLS", "AUTH SCRAM-SHA-256 PLAIN", "REQUIRETLS", "FUTURERELEASE 3600 2030-01-31T13:00:00Z",
+                "DELIVERBY", "MT-PRIORITY", "XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT",
+            },
+        )  # fmt: skip
+
+    def test_auth_after_tls(self) -> None:
+        """AUTH is not announced where it comes only after STARTTLS."""
+        lines = ehlo_lines(message_size=0, recipients=5, offers=Offers(starttls=True, after_tls=True))
+        self.assertFalse([line for line in lines if line.startswith("AUTH")])

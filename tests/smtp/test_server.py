@@ -11,11 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.smtp.vectors import vector
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.smtp.reply import Reply
-from twisted_mail_node.smtp.server import (
-    COMMAND_LINE_MAX,
-    GARBAGE_MAX,
-    ORDER,
+from twisted_mail_node.smtp.occurrence import (
     Chunk,
     Content,
     Data,
@@ -26,9 +22,10 @@ from twisted_mail_node.smtp.server import (
     Occurrence,
     Plain,
     RcptTo,
-    ServerSession,
     Wrong,
 )
+from twisted_mail_node.smtp.reply import Reply
+from twisted_mail_node.smtp.server import COMMAND_LINE_MAX, GARBAGE_MAX, ORDER, ServerSession
 
 OK = Reply.make(250, "2.0.0", "OK")
 GO = Reply.make(354, "", "go")

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Body, Recipient, Ret
+from twisted_mail_node.smtp.extensions import By
 from twisted_mail_node.smtp.reply import Reply
 
+STARTTLS = b"STARTTLS\r\n"
 DATA = b"DATA\r\n"
 RSET = b"RSET\r\n"
 QUIT = b"QUIT\r\n"
@@ -29,6 +31,8 @@ _NOT_QCHAR = re.compile(r"[^\x21-\x2a\x2c-\x3c\x3e-\x5b\x5d-\x7e]")
 _NOT_QUCHAR = re.compile(r"[\x00-\x20+=\\\x7f]")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]+\Z")
 _NOTIFY = frozenset({"NEVER", "SUCCESS", "FAILURE", "DELAY"})
+#: Seconds either way that BY can say: nine digits (RFC 2852 section 4).
+BY_MAX = 999_999_999
 
 
 class Offered(NamedTuple):
@@ -38,6 +42,10 @@ class Offered(NamedTuple):
     :ivar mail_max: transactions on a connection (LIMITS MAILMAX, RFC 9422); 0 when not bounded.
     :ivar rcpt_max: recipients in a transaction (LIMITS RCPTMAX); 0 when not bounded.
     :ivar auth: names of the SASL mechanisms (RFC 4954).
+    :ivar require_tls: REQUIRETLS (RFC 8689); it means nothing on a connection without TLS.
+    :ivar deliver_by: DELIVERBY (RFC 2852): the least seconds it takes with R, 0 when it names none, ``None`` when it
+        is not offered.
+    :ivar priorities: MT-PRIORITY (RFC 6710).
     :ivar keywords: everything the host named: keyword in upper case, and its parameters.
     """
 
@@ -53,6 +61,9 @@ class Offered(NamedTuple):
     auth: tuple[str, ...] = ()
     mail_max: int = 0
     rcpt_max: int = 0
+    require_tls: bool = False
+    deliver_by: int | None = None
+    priorities: bool = False
     keywords: dict[str, tuple[str, ...]] = {}
 
 
@@ -61,7 +72,7 @@ NOTHING_OFFERED = Offered()
 
 
 def _number(text: str) -> int:
-    """At most 20 digits, as RFC 1870 and RFC 9422 have them; anything else bounds nothing."""
+    """At most 20 digits, as RFC 1870 and RFC 9422 have them (RFC 2852 has 9); anything else bounds nothing."""
     return int(text) if len(text) <= 20 and text.isascii() and text.isdigit() else 0
 
 
@@ -78,6 +89,7 @@ def parse_ehlo(reply: Reply) -> Offered:
         keywords.setdefault(keyword.upper(), tuple(parameters))
     limits = {name.upper(): value for name, _, value in (word.partition("=") for word in keywords.get("LIMITS", ()))}
     size = keywords.get("SIZE")
+    deliver_by = keywords.get("DELIVERBY")
     chunking = "CHUNKING" in keywords
     return Offered(
         pipelining="PIPELINING" in keywords,
@@ -92,6 +104,9 @@ def parse_ehlo(reply: Reply) -> Offered:
         auth=tuple(word.upper() for word in keywords.get("AUTH", ()) if word),
         mail_max=_number(limits.get("MAILMAX", "")),
         rcpt_max=_number(limits.get("RCPTMAX", "")),
+        require_tls="REQUIRETLS" in keywords,
+        deliver_by=None if deliver_by is None else _number(deliver_by[0] if deliver_by else ""),
+        priorities="MT-PRIORITY" in keywords,
         keywords=keywords,
     )
 
@@ -145,6 +160,9 @@ def mail(
     smtputf8: bool = False,
     ret: Ret | None = None,
     envid: str = "",
+    require_tls: bool = False,
+    by: By | None = None,
+    priority: int | None = None,
 ) -> bytes:
     """MAIL (RFC 5321 section 4.1.1.2). Give only the parameters that the host offers.
 
@@ -152,6 +170,9 @@ def mail(
     :param body: RFC 6152 and RFC 3030.
     :param ret: RFC 3461 section 4.3.
     :param envid: RFC 3461 section 4.4, decoded.
+    :param require_tls: RFC 8689 section 2.
+    :param by: RFC 2852 section 4.
+    :param priority: RFC 6710 section 4, -9 to 9.
     :raises ValueError: the address or a parameter cannot be written safely.
     """
     line = f"MAIL FROM:{_path(reverse_path, smtputf8)}"
@@ -169,7 +190,23 @@ def mail(
         line += f" RET={ret}"
     if envid:
         line += f" ENVID={xtext(envid)}"
+    if require_tls:
+        line += " REQUIRETLS"
+    if by is not None:
+        line += f" BY={_by(by)}"
+    if priority is not None:
+        if not -9 <= priority <= 9:
+            raise ValueError(f"no such priority: {priority!r}")
+        line += f" MT-PRIORITY={priority:d}"
     return (line + "\r\n").encode()
+
+
+def _by(by: By) -> str:
+    """RFC 2852 section 4: with R the time must not be over."""
+    seconds, mode, trace = by
+    if mode not in ("N", "R") or not (1 if mode == "R" else -BY_MAX) <= seconds <= BY_MAX:
+        raise ValueError(f"not a BY: {by!r}")
+    return f"{seconds:d};{mode}{'T' if trace else ''}"
 
 
 def rcpt(recipient: Recipient, *, dsn: bool = False, smtputf8: bool = False) -> bytes:

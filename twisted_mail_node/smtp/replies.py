@@ -69,6 +69,11 @@ class ReplyReader:
         self._lines: list[bytes] = []
         self._size = 0
 
+    @property
+    def is_amid(self) -> bool:
+        """A reply has begun and not ended."""
+        return bool(self._buffer or self._lines)
+
     def feed(self, octets: bytes) -> list[Reply]:
         """The replies that ``octets`` complete, in order.
 
