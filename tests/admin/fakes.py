@@ -35,8 +35,8 @@ class Content:
             yield self.octets[start : start + size]
 
 
-def mail(queue_id: str, *entries: Entry, sender: Address | None = JOE) -> Mail:
-    """A mail with a delayed recipient, unless ``entries`` say otherwise."""
+def mail(queue_id: str, *entries: Entry, sender: Address | None = JOE, **fields: Any) -> Mail:
+    """A mail with a delayed recipient, unless ``entries`` say otherwise; ``fields`` are the envelope's."""
     if not entries:
         address = Address("ann", "there.example")
         status = DeliveryStatus(
@@ -44,7 +44,8 @@ def mail(queue_id: str, *entries: Entry, sender: Address | None = JOE) -> Mail:
         )
         entries = (Entry(0, Recipient(address, address), State.DELAYED, 2000.0, 3, "there.example", status),)
     recipients = tuple(entry.recipient for entry in entries)
-    envelope = Envelope(sender, recipients, client="192.0.2.1", helo="client.example", protocol="ESMTP", session="s1")
+    came: dict[str, Any] = {"client": "192.0.2.1", "helo": "client.example", "protocol": "ESMTP", "session": "s1"}
+    envelope = Envelope(sender, recipients, **came | fields)
     return Mail(queue_id, envelope, b"Received: by here.example\r\n", Content(), 1000.0, entries)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ from tests.admin.fakes import Content, mail
 from twisted_mail_node.admin.messages import (
     HEADER_MAX,
     RequestError,
+    chosen,
     decode,
     encode,
     filter_as_shape,
@@ -22,6 +23,27 @@ from twisted_mail_node.admin.messages import (
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.spool.mail import Entry, Filter, Mail, State
+
+
+class ChosenTest(SynchronousTestCase):
+    """Which mails an order for many goes to."""
+
+    def test_held_back(self) -> None:
+        """Orders for many never send early what a sender holds back; they may hold or remove it."""
+        address = Address("ann", "there.example")
+        waiting = Entry(0, Recipient(address, address), State.DELAYED, 9000.0)
+        kept = [
+            mail("back", waiting, release_at=9000.0),
+            mail("back-and-held", waiting._replace(state=State.HELD), release_at=9000.0),
+            mail("sent-early", waiting._replace(due=5500.0, attempts=1), release_at=9000.0),
+            mail("held", waiting._replace(state=State.HELD)),
+            mail("delayed"),
+        ]
+        self.assertEqual(chosen("retry", kept, 5000.0), ["sent-early", "delayed"])
+        self.assertEqual(chosen("release", kept, 5000.0), ["sent-early", "held", "delayed"])
+        self.assertEqual(chosen("retry", kept, 9000.0), ["back", "sent-early", "delayed"])
+        for order in ("hold", "remove"):
+            self.assertEqual(len(chosen(order, kept, 5000.0)), 5)
 
 
 class LinesTest(SynchronousTestCase):

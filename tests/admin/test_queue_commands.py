@@ -6,12 +6,13 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner, Result
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.admin.fakes import CONTENT, Bridge, FakeNode, mail
-from twisted_mail_node.admin import mails
+from twisted_mail_node.admin import looks, mails
 from twisted_mail_node.admin.cli import main
 from twisted_mail_node.admin.control_client import ControlClient
 from twisted_mail_node.admin.messages import mail_as_shape
@@ -162,6 +163,76 @@ class RunningTest(Case):
         self.assertEqual(result.exit_code, 1)
         self.assertIn("something broke in the node", result.stderr)
         self.flushLoggedErrors(KeyError)
+
+
+class WishesTest(Case):
+    """What the sender asked for, on a node that runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        address = Address("ann", "there.example")
+        self.until = time.time() + 7200
+        self.waiting = Entry(0, Recipient(address, address), State.DELAYED, self.until)
+        self.node = FakeNode([])
+        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
+
+    def lines(self, command: str, *entries: Entry, **fields: Any) -> str:
+        """What a command says of one mail."""
+        one = mail("0a", *entries, **fields)
+        self.node.queue.mails = [one]
+        shape = {**mail_as_shape(one), "header": "Subject: x\r\n"}
+        self.patch(mails.NodeMails, "show", lambda own, ids: [shape])
+        result = self.mailnode("queue", command, *(["0a"] if command == "show" else []))
+        self.assertEqual(result.exit_code, 0)
+        return " ".join(result.stdout.split())
+
+    def test_held_back(self) -> None:
+        """list and show say that the sender holds a mail back, and until when; not of one that was tried already."""
+        words = f"held back by its sender until {looks.moment(self.until)}"
+        for command in ("list", "show"):
+            self.assertIn(words, self.lines(command, self.waiting, release_at=self.until))
+            tried = self.waiting._replace(attempts=1)
+            self.assertNotIn("held back", self.lines(command, tried, release_at=self.until))
+            self.assertNotIn("held back", self.lines(command, self.waiting))
+
+    def test_show(self) -> None:
+        """show tells account, TLS of the session, REQUIRETLS, priority and times."""
+        shown = self.lines(
+            "show",
+            self.waiting._replace(told=True),
+            account="joe@here.example",
+            tls="TLSv1.3 with X",
+            require_tls=True,
+            priority=-4,
+            release_at=self.until,
+            deliver_by=self.until + 60,
+            by_mode="N",
+            by_trace=True,
+        )
+        for words in (
+            "TLS TLSv1.3 with X",
+            "Signed in joe@here.example",
+            "Asked for REQUIRETLS, priority -4, not before " + looks.moment(self.until),
+            f"delivered by {looks.moment(self.until + 60)} or a notice, traced",
+            "the sender was told that it is late",
+        ):
+            self.assertIn(words, shown)
+        returned = self.lines("show", deliver_by=self.until, by_mode="R")
+        self.assertIn(f"delivered by {looks.moment(self.until)} or returned", returned)
+
+    def test_ordinary(self) -> None:
+        """Of ordinary mail show says that it came without TLS, and nothing of wishes."""
+        shown = self.lines("show")
+        self.assertIn("TLS none", shown)
+        for words in ("Signed in", "Asked for", "priority", "not before", "told"):
+            self.assertNotIn(words, shown)
+
+    def test_retry_all(self) -> None:
+        """retry --all does not send early what a sender holds back; its id does."""
+        self.node.queue.mails = [mail("0a", self.waiting, release_at=time.time() + 1e6), mail("0b")]
+        self.assertEqual(self.mailnode("queue", "retry", "--all").exit_code, 0)
+        self.assertEqual(self.mailnode("queue", "release", "0a").exit_code, 0)
+        self.assertEqual(self.node.queue.ordered, [("retry", ["0b"]), ("release", ["0a"])])
 
 
 class DownTest(Case):

@@ -37,6 +37,7 @@ reactor: Any = _reactor
 SIZES = {"small": 2_000, "large": 700_000}
 HEADER = b"Received: from client.example by mx.example.org\r\n"
 DUE = 4_000_000_000.0
+RELEASE_AT = 3_500_000_000.0
 LATER = DeliveryStatus(Action.DELAYED, "4.2.1", Reason.REMOTE_DELAYED, "450 4.2.1 later", "mx.example.net", "", True)
 #: Mails of a group.
 GROUP = 30
@@ -51,9 +52,10 @@ def content_of(name: str, size: int) -> bytes:
 
 
 def envelope_of(name: str) -> Envelope:
-    """The envelope of the mail with this name: two recipients."""
+    """The envelope of the mail with this name: two recipients; ``later`` is held back by its sender."""
     addresses = [Address(name, "example.net"), Address(name, "example.org")]
-    return Envelope(Address("joe", "example.com"), tuple(Recipient(address, address) for address in addresses))
+    recipients = tuple(Recipient(address, address) for address in addresses)
+    return Envelope(Address("joe", "example.com"), recipients, release_at=RELEASE_AT if name == "later" else 0.0)
 
 
 def say(*words: str) -> None:
@@ -94,6 +96,10 @@ class Child:
     async def large(self, name: str) -> None:
         """A mail in a file."""
         await self.accept(name, SIZES["large"])
+
+    async def later(self, name: str) -> None:
+        """A small mail that its sender holds back."""
+        await self.accept(name, SIZES["small"])
 
     async def group(self, name: str) -> None:
         """GROUP small mails in one commit: they come while the one before is under way."""
@@ -171,6 +177,7 @@ ORDERS: dict[str, Callable[[Child, str], Coroutine[Any, Any, None]]] = {
     for order in (
         "small",
         "large",
+        "later",
         "group",
         "start",
         "delayed",

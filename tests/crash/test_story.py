@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.crash.child import DUE, GROUP, LATER, SIZES
+from tests.crash.child import DUE, GROUP, LATER, RELEASE_AT, SIZES
 from tests.crash.crashed import RESTART, CrashCase
 from twisted_mail_node.spool.mail import State
 
@@ -94,6 +94,29 @@ class AcceptingTests(CrashCase):
         self.assertEqual([entry.state for entry in self.entries("one")], [State.DELAYED] * 2)
 
 
+class HeldBackTests(CrashCase):
+    """Sentence 6: a mail whose sender holds it back is not tried before its time."""
+
+    def test_6_held_back(self) -> None:
+        """6: at the instant of the commit it is delayed until its time, and no start makes it due."""
+        self.die("committed", "later:later")
+        self.assertFalse(self.acknowledged("later"))
+        for _ in range(2):
+            for entry in self.entries("later"):
+                self.assertEqual(entry[2:], (State.DELAYED, RELEASE_AT, 0, "", None, False))
+        assert self.store is not None
+        self.assertEqual(self.store.take_due(RELEASE_AT - 1, 10), [])
+        self.assertEqual(len(self.store.take_due(RELEASE_AT, 10)), 1)
+
+    def test_6_not_committed(self) -> None:
+        """6: before the commit it is nobody's, as any other."""
+        for step in ("begun", "written"):
+            self.setUp()
+            self.die(step, "small:old", "later:later", times=1)
+            self.assertEqual(set(self.restart()), {"old"})
+            self._close()
+
+
 class RecordingTests(CrashCase):
     """Sentences 6 to 8, for both kinds of content."""
 
@@ -106,7 +129,7 @@ class RecordingTests(CrashCase):
                 self.assertFalse(self.done("delayed", "a"))
                 self.assertEqual([entry.state for entry in self.find()["a"].entries], [State.ACTIVE] * 2)
                 for entry in self.entries("a"):
-                    self.assertEqual(entry[2:], (State.DELAYED, RESTART, 0, "", None))
+                    self.assertEqual(entry[2:], (State.DELAYED, RESTART, 0, "", None, False))
                 self._close()
 
     def test_6_finished(self) -> None:
@@ -137,7 +160,7 @@ class RecordingTests(CrashCase):
             self.die("committed", f"{kind}:a", "delayed:a")
             self.assertFalse(self.done("delayed", "a"))
             first, second = self.entries("a")
-            self.assertEqual(first[2:], (State.DELAYED, DUE, 3, "example.net", LATER))
+            self.assertEqual(first[2:], (State.DELAYED, DUE, 3, "example.net", LATER, False))
             self.assertEqual(second[2:4], (State.DELAYED, RESTART))
             self._close()
 

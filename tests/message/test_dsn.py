@@ -195,6 +195,24 @@ class ActionTests(SynchronousTestCase):
         self.assertEqual(group["Diagnostic-Code"], "x-mailnode; connection refused")
         self.assertNotIn("Remote-MTA", group)
 
+    def test_not_in_time(self) -> None:
+        """A mail that was not delivered in time says so, in words and with the time (RFC 2852)."""
+        late = REFUSED._replace(status="5.4.7", reason=Reason.NOT_IN_TIME, words="450 4.2.1 later")
+        envelope = Envelope(JOE, deliver_by=WHEN - 60, by_mode="R")
+        _, parts = parsed(built(outcome(status=late), envelope=envelope))
+        words = " ".join(text(parts[0]).split())
+        self.assertIn("said: 450 4.2.1 later It was to be delivered by a time that has passed", words)
+        self.assertEqual(groups(parts[1])[0]["Deliver-By-Date"], "Tue, 05 Mar 2024 10:10:12 +0000")
+        self.assertEqual(groups(parts[1])[1]["Status"], "5.4.7")
+        self.assertNotIn("Deliver-By-Date", groups(parsed(built())[1][1])[0])
+
+    def test_require_tls(self) -> None:
+        """RET=FULL is disregarded for a mail with REQUIRETLS (RFC 8689 section 5)."""
+        for require_tls, kind in ((False, "message/rfc822"), (True, "text/rfc822-headers")):
+            envelope = Envelope(JOE, ret="FULL", require_tls=require_tls)
+            _, parts = parsed(built(envelope=envelope, original=HEADER + b"secret\r\n"))
+            self.assertEqual(parts[2].get_content_type(), kind)
+
     def test_status(self) -> None:
         """A status that is none is replaced by one of the action's class."""
         for status in ("", "550", "5.1", "5.1.1\r\nX: y", "9.9.9"):

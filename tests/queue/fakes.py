@@ -66,9 +66,11 @@ class FakeIncoming:
         self._held = True
 
     async def commit(self, envelope: Envelope, header: bytes) -> Mail:
-        state = State.HELD if self._held else State.ACTIVE
-        entries = tuple(Entry(number, recipient, state) for number, recipient in enumerate(envelope.recipients))
         now = self._spool.clock.seconds()
+        state, due = State.HELD if self._held else State.ACTIVE, 0.0
+        if envelope.release_at > now and not self._held:
+            state, due = State.DELAYED, envelope.release_at
+        entries = tuple(Entry(number, recipient, state, due) for number, recipient in enumerate(envelope.recipients))
         mail = Mail(self.queue_id, envelope, header, Octets(self._octets), now, entries)
         self._spool.keep(mail)
         return mail
@@ -131,6 +133,7 @@ class FakeSpool:
                 attempts=change.attempts,
                 destination=change.destination,
                 last=change.last,
+                told=change.told,
             )
             self._put(mail, new)
         for queue_id in {change.queue_id for change in changes}:
@@ -275,6 +278,7 @@ class World:
         self.agent = FakeAgent(answer)
         self.events: list[Event] = []
         self.reports: list[tuple[str, list[tuple[Entry, DeliveryStatus]]]] = []
+        self.until: float | None = None
         self.notify_breaks: Callable[[], bool] = lambda: False
         self.chance = 0.5
         self.queue = OutgoingQueue(
@@ -290,13 +294,21 @@ class World:
         )
         self.queue.start()
 
-    async def _notify(self, mail: Mail, finals: Sequence[tuple[Entry, DeliveryStatus]]) -> None:
+    async def _notify(
+        self, mail: Mail, told: Sequence[tuple[Entry, DeliveryStatus]], until: float | None = None
+    ) -> None:
         if self.notify_breaks():
             raise RuntimeError("the notifier is broken")
-        self.reports.append((mail.queue_id, list(finals)))
+        self.reports.append((mail.queue_id, list(told)))
+        self.until = until
 
-    def send(self, *addresses: str, notify: tuple[str, ...] = (), hold: str = "", octets: bytes = b"x") -> str:
-        """Bring a mail through the queue's door; gives its queue id. Nothing is tried before the clock moves."""
+    def send(
+        self, *addresses: str, notify: tuple[str, ...] = (), hold: str = "", octets: bytes = b"x", **fields: Any
+    ) -> str:
+        """Bring a mail through the queue's door; gives its queue id. Nothing is tried before the clock moves.
+
+        :param fields: of the envelope.
+        """
         incoming = self.queue.begin()
         if hold:
             incoming.hold(hold)
@@ -308,7 +320,8 @@ class World:
 
         async def bring() -> None:
             await incoming.write(octets)
-            await incoming.commit(Envelope(Address("ann", "here.example"), tuple(recipients)), b"Received: x\r\n")
+            envelope = Envelope(Address("ann", "here.example"), tuple(recipients), **fields)
+            await incoming.commit(envelope, b"Received: x\r\n")
 
         failures: list[object] = []
         Deferred.fromCoroutine(bring()).addErrback(failures.append)

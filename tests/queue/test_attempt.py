@@ -15,6 +15,7 @@ from twisted_mail_node.events import (
     RecipientFailed,
     RecipientRelayed,
 )
+from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.status import Action
 from twisted_mail_node.queue.attempt import ATTEMPT_GRACE, NOTIFY_AGAIN, NOTIFY_TIME, ROUTE_TIME, SPOOL_AGAIN
 from twisted_mail_node.queue.queue import SWEEP_TIME
@@ -75,6 +76,23 @@ class AttemptTests(SynchronousTestCase):
         )
         self.assertEqual(len(world.of(MailFinished)), 1)
 
+    def test_tls_levels(self) -> None:
+        """Recipients whose routes ask for different TLS never share a request, though the next hop is the same."""
+        world = World(lambda request: RELAYED._replace(tls="TLSv1.3, verified"))
+
+        async def route(address: Address) -> Route:
+            return Route(
+                "relay", "[mx.example]:25", "verified" if address.domain == "bank.example" else "opportunistic"
+            )
+
+        self.patch(world.router, "route", route)
+        world.send("a@bank.example", "b@example.net", "c@bank.example")
+        world.clock.advance(0)
+        asked = {request.tls: [str(one.address) for one in request.recipients] for request in world.agent.requests}
+        wanted = {"verified": ["a@bank.example", "c@bank.example"], "opportunistic": ["b@example.net"]}
+        self.assertEqual(asked, wanted)
+        self.assertEqual({event.tls for event in world.of(RecipientRelayed)}, {"TLSv1.3, verified"})
+
     def test_groups_go_side_by_side(self) -> None:
         """A slow destination keeps no other recipient of the mail waiting."""
         never: Deferred[Any] = Deferred()
@@ -126,7 +144,7 @@ class AttemptTests(SynchronousTestCase):
         """A failed recipient is finished only when the report is made; the report knows the attempt."""
         world = World(lambda request: REFUSED)
         reported: Deferred[None] = Deferred()
-        world.queue._attempts._notify = lambda mail, finals: reported
+        world.queue._attempts._notify = lambda mail, told, until=None: reported
         queue_id = world.send("joe@example.net")
         world.clock.advance(0)
         self.assertEqual(world.spool.entries()[0].state, State.ACTIVE)
@@ -165,7 +183,7 @@ class AttemptTests(SynchronousTestCase):
     def test_a_report_without_end(self) -> None:
         """A notifier that does not return is given up after its time, and asked again later."""
         world = World(lambda request: REFUSED)
-        world.queue._attempts._notify = lambda mail, finals: Deferred()
+        world.queue._attempts._notify = lambda mail, told, until=None: Deferred()
         world.send("joe@example.net")
         world.clock.advance(0)
         world.clock.advance(NOTIFY_TIME)

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.queue.fakes import Octets
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.queue.retry import JITTER, delay, expired, is_over, jittered
+from twisted_mail_node.queue.retry import (
+    JITTER,
+    delay,
+    end,
+    expired,
+    in_time,
+    is_to_be_told,
+    is_too_late,
+    jittered,
+    not_in_time,
+)
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.spool.mail import Entry, Mail
+
+JOE = Address("joe", "example.org")
+
+
+def mail(**fields: Any) -> Mail:
+    """A mail that was accepted at 1000 seconds."""
+    return Mail("Q1", Envelope(fields.pop("reverse_path", JOE), (), **fields), b"", Octets(b""), 1000.0, ())
+
 
 SCHEDULE = (60.0, 300.0, 900.0)
 
@@ -37,9 +61,10 @@ class RetryTests(SynchronousTestCase):
         self.assertGreater(jittered(100.0, 1.0), 100.0)
 
     def test_lifetime(self) -> None:
-        """A next attempt at the end of the lifetime is made, one after it is not."""
-        self.assertFalse(is_over(1000.0, 500.0, 1500.0))
-        self.assertTrue(is_over(1000.0, 500.0, 1500.1))
+        """The lifetime counts from the acceptance, or from the release where that comes later."""
+        self.assertEqual(end(mail(), 500.0), 1500.0)
+        self.assertEqual(end(mail(release_at=900.0), 500.0), 1500.0)
+        self.assertEqual(end(mail(release_at=2000.0), 500.0), 2500.0)
 
     def test_expired_keeps_the_last_words(self) -> None:
         """An expired recipient failed with 5.4.7, still in the words of the host that delayed it."""
@@ -47,3 +72,34 @@ class RetryTests(SynchronousTestCase):
         status = expired(last)
         self.assertEqual((status.action, status.status, status.reason), (Action.FAILED, "5.4.7", Reason.EXPIRED))
         self.assertEqual(status[3:], last[3:])
+
+    def test_in_time(self) -> None:
+        """A due time is never later than the sender's, while that is to come."""
+        self.assertEqual(in_time(mail(deliver_by=2000.0).envelope, 3000.0, 1500.0), 2000.0)
+        self.assertEqual(in_time(mail(deliver_by=2000.0).envelope, 1800.0, 1500.0), 1800.0)
+        self.assertEqual(in_time(mail(deliver_by=2000.0).envelope, 3000.0, 2000.0), 3000.0)
+        self.assertEqual(in_time(mail().envelope, 3000.0, 1500.0), 3000.0)
+
+    def test_too_late(self) -> None:
+        """Only mode R is returned, and from its very time on."""
+        for mode, now, late in (("R", 1999.0, False), ("R", 2000.0, True), ("N", 2001.0, False), ("", 2001.0, False)):
+            self.assertEqual(is_too_late(mail(deliver_by=2000.0, by_mode=mode).envelope, now), late, (mode, now))
+        status = not_in_time(None)
+        self.assertEqual((status.action, status.status, status.reason), (Action.FAILED, "5.4.7", Reason.NOT_IN_TIME))
+
+    def test_to_be_told(self) -> None:
+        """The sender is told in mode N, from its time on, once, unless it is nobody or said NEVER."""
+        entry = Entry(0, Recipient(JOE, JOE))
+        never = Entry(0, Recipient(JOE, JOE, ("NEVER",)))
+        by = {"deliver_by": 2000.0, "by_mode": "N"}
+        for one, fields, now, told in (
+            (entry, by, 2000.0, True),
+            (entry, by, 1999.0, False),
+            (entry._replace(told=True), by, 2000.0, False),
+            (never, by, 2000.0, False),
+            (entry, by | {"by_mode": "R"}, 2000.0, False),
+            (entry, by | {"reverse_path": None}, 2000.0, False),
+            (entry, by | {"deliver_by": 990.0}, 2000.0, False),
+            (entry, {}, 2000.0, False),
+        ):
+            self.assertEqual(is_to_be_told(mail(**dict(fields)), one, now), told, (one, fields, now))

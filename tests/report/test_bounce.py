@@ -172,8 +172,10 @@ class NotifierTests(SynchronousTestCase):
             publish=self.events.append,
         )
 
-    def mail(self, reverse_path: Address | None = JOE, ret: Ret | None = None, content: Content | None = None) -> Mail:
-        envelope = Envelope(reverse_path, (), ret=ret)
+    def mail(
+        self, reverse_path: Address | None = JOE, ret: Ret | None = None, content: Content | None = None, **fields: Any
+    ) -> Mail:
+        envelope = Envelope(reverse_path, (), ret=ret, **fields)
         return Mail("Q1", envelope, TRACE, content or Content(CONTENT), 1_709_630_000.0, ())
 
     def started(self, mail: Mail, *finals: tuple[Entry, DeliveryStatus]) -> Deferred[None]:
@@ -243,6 +245,58 @@ class NotifierTests(SynchronousTestCase):
             if not wanted:
                 dropped = [NotificationDropped("Q1", "NOTIFY asks for no report of failure")]
                 self.assertEqual(self.events, dropped if status is FAILED else [])
+
+    def test_delay(self) -> None:
+        """A delay is told where the sender set a time in mode N, with the end of our tries; NEVER is obeyed."""
+        until = 1_709_720_000.0
+        by = 1_709_633_000.0
+        for mode, notify, wanted in (("N", (), 1), ("N", ("FAILURE",), 1), ("N", ("NEVER",), 0), ("R", (), 0)):
+            self.setUp()
+            mail = self.mail(deliver_by=by, by_mode=mode)
+            self.successResultOf(Deferred.fromCoroutine(self.notifier(mail, [(entry(notify=notify), DELAYED)], until)))
+            self.assertEqual(len(self.queue.mails), wanted, (mode, notify))
+            if wanted:
+                content = self.queue.mails[0].content
+                self.assertIn(b"Action: delayed\r\n", content)
+                self.assertIn(b"Will-Retry-Until: Wed, 06 Mar 2024 10:13:20 +0000\r\n", content)
+                self.assertIn(b"Deliver-By-Date: Tue, 05 Mar 2024 10:03:20 +0000\r\n", content)
+                self.assertEqual(self.events, [NotificationSent("Q1", "DSN0", "joe@example.org", "delayed")])
+
+    def test_relayed_with_a_time(self) -> None:
+        """A relay is told where the sender traces, and in mode N where the host does not see to the time; not for
+        NEVER, and once though SUCCESS asks for it too (RFC 2852 section 4.1.4)."""
+        for mode, trace, passed_on, notify, wanted in (
+            ("N", False, False, (), 1),
+            ("N", False, True, (), 0),
+            ("N", False, False, ("NEVER",), 0),
+            ("N", False, False, ("SUCCESS",), 1),
+            ("R", False, True, (), 0),
+            ("R", True, True, (), 1),
+            ("R", True, True, ("NEVER",), 0),
+            ("", True, False, (), 0),
+        ):
+            self.setUp()
+            mail = self.mail(deliver_by=1_709_633_000.0, by_mode=mode, by_trace=trace)
+            sent = self.told(mail, (entry(notify=notify), RELAYED._replace(by_passed_on=passed_on)))
+            self.assertEqual(len(sent), wanted, (mode, trace, passed_on, notify))
+            if wanted:
+                self.assertIn(b"Action: relayed\r\n", sent[0].content)
+
+    def test_require_tls(self) -> None:
+        """The DSN about a mail with REQUIRETLS needs it too, and returns no content (RFC 8689 section 5)."""
+        (sent,) = self.told(self.mail(ret="FULL", require_tls=True), (entry(), FAILED))
+        assert sent.envelope
+        self.assertTrue(sent.envelope.require_tls)
+        self.assertIn(b"Content-Type: text/rfc822-headers\r\n", sent.content)
+        self.assertNotIn(b"the body", sent.content)
+
+    def test_priority(self) -> None:
+        """A DSN is ordinary mail, whatever it is about, and has no wishes of its own."""
+        mail = self.mail(
+            priority=9, release_at=1.0, deliver_by=2.0, by_mode="R", account="joe@example.org", tls="TLSv1.3"
+        )
+        (sent,) = self.told(mail, (entry(), FAILED))
+        self.assertEqual(sent.envelope, Envelope(None, (Recipient(JOE, JOE),), body="7BIT", listener="local"))
 
     def test_two_kinds(self) -> None:
         """Failure and success are told in two mails, each with its own recipients."""

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.precedence import ORDINARY
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.spool import queueid
@@ -46,12 +47,13 @@ def envelope(count: int = 1, sender: Address | None = JOE) -> Envelope:
 
 
 def new_mail(
-    number: int, count: int = 1, content: bytes | None = b"x\r\n", state: State = State.ACTIVE, **fields: Any
-) -> NewMail:
+    number: int, count: int = 1, content: bytes | None = b"x\r\n", state: State = State.ACTIVE,
+    priority_class: int = ORDINARY, **fields: Any,
+) -> NewMail:  # fmt: skip
     """A mail as the statements take it; ``content=None`` lies in a file."""
     meant = envelope(count, **fields)
     row = (number, NOW, encode_envelope(meant), HEADER, len(content or b""), 0, content)
-    return NewMail(row, tuple(map(encode_recipient, meant.recipients)), state)
+    return NewMail(row, tuple(map(encode_recipient, meant.recipients)), state, 0.0, priority_class)
 
 
 def put(store: Store, *mails: NewMail) -> None:

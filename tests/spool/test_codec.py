@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,6 +25,7 @@ from twisted_mail_node.spool.codec import (
 # Every character, also NUL, line ends, and the lone surrogates that stand for octets which are no UTF-8.
 texts = st.text(st.characters(codec=None, exclude_categories=()))
 addresses = st.builds(Address, texts, texts)
+times = st.just(0.0) | st.floats(0, 1e11)
 recipients = st.builds(
     Recipient,
     addresses,
@@ -37,6 +41,14 @@ envelopes = st.builds(
     st.booleans(),
     st.sampled_from(["FULL", "HDRS", None]),
     *[texts] * 6,
+    account=texts,
+    tls=texts,
+    require_tls=st.booleans(),
+    release_at=times,
+    deliver_by=times,
+    by_mode=st.sampled_from(["", "N", "R"]),
+    by_trace=st.booleans(),
+    priority=st.integers(-9, 9),
 )
 statuses = st.builds(
     DeliveryStatus,
@@ -45,6 +57,8 @@ statuses = st.builds(
     st.sampled_from(Reason),
     *[texts] * 3,
     st.booleans(),
+    st.booleans(),
+    texts,
     st.booleans(),
 )
 
@@ -90,6 +104,40 @@ class RoundTripTests(SynchronousTestCase):
         text = encode_recipient(recipient)
         self.assertEqual(decode_recipient(text).orcpt, wicked)
         self.assertEqual((text.count("\n"), text.count("\r"), text.count("\0")), (0, 0, 0))
+
+
+class FormTests(SynchronousTestCase):
+    """What format 2 added to format 1."""
+
+    def test_common_mail_stays_short(self) -> None:
+        """Mail without TLS, account and wishes has the text of format 1; TLS and account add two fields, no more."""
+        joe = Address("joe", "example.org")
+        common = Envelope(joe, client="192.0.2.9", helo="client.example", protocol="ESMTP", session="s1", listener="mx")
+        text = '[["joe","example.org"],"7BIT",false,null,"","192.0.2.9","client.example","ESMTP","s1","mx"]'
+        self.assertEqual(encode_envelope(common), text)
+        self.assertEqual(encode_envelope(replace(common, tls="TLSv1.3")), text[:-1] + ',"","TLSv1.3"]')
+        self.assertEqual(len(json.loads(encode_envelope(replace(common, priority=1)))), 18)
+        status = DeliveryStatus(Action.DELAYED, "4.0.0", Reason.INTERNAL, "words")
+        self.assertEqual(encode_status(status), '["delayed","4.0.0","internal","words","","",false,false]')
+        for more in ({"tls": "TLSv1.3"}, {"by_passed_on": True}):
+            self.assertEqual(decode_status(encode_status(status._replace(**more))), status._replace(**more))
+
+    def test_other_lengths(self) -> None:
+        """A list that is a field short of a form is damaged, not guessed at."""
+        whole = json.loads(encode_envelope(Envelope(None, priority=1)))
+        status = json.loads(encode_status(DeliveryStatus(Action.DELAYED, "", Reason.INTERNAL, "", tls="x")) or "")
+        for length in range(len(whole) + 3):
+            text = json.dumps([*whole, 0, 0][:length])
+            if length in (10, 12, 18):
+                self.assertEqual(decode_envelope(text, ()).body, "7BIT")
+            else:
+                self.assertRaises(ValueError, decode_envelope, text, ())
+        for length in range(len(status) + 3):
+            text = json.dumps([*status, 0, 0][:length])
+            if length in (8, 10):
+                self.assertIsNotNone(decode_status(text))
+            else:
+                self.assertRaises(ValueError, decode_status, text)
 
 
 class DamageTests(SynchronousTestCase):

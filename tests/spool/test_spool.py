@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,12 @@ from zope.interface.verify import verifyObject
 
 from tests.inbound.receiving import Peer, TestReceiver
 from tests.spool.material import (
+    HEADER,
     LARGE,
     LATER,
     NOW,
     SpoolCase,
+    envelope,
     keep,
     reactor,
     started,
@@ -48,6 +51,42 @@ class SpoolTests(SpoolCase):
         """It is an ISpool, and what it begins an IIncoming."""
         verifyObject(ISpool, self.spool)
         verifyObject(IIncoming, self.spool.begin())
+
+    async def test_held_back(self) -> None:
+        """A mail that its sender holds back is kept as delayed until then, also across restarts (RFC 4865)."""
+        until = NOW + 3600
+        incoming = self.spool.begin()
+        await incoming.write(b"x")
+        mail = await incoming.commit(replace(envelope(2), release_at=until), HEADER)
+        self.assertEqual([(entry.state, entry.due) for entry in mail.entries], [(State.DELAYED, until)] * 2)
+        for _ in range(2):
+            self.assertEqual(await self.spool.next_due(), until)
+            self.assertEqual(await self.spool.take_due(until - 0.1, 10), [])
+            self.reopen()
+        (due,) = await self.spool.take_due(until, 10)
+        self.assertEqual(len(due.entries), 2)
+        self.assertEqual(due.envelope, mail.envelope)
+
+    async def test_held_back_and_held(self) -> None:
+        """What a policy holds waits for the operator first; a time that has passed holds nothing back."""
+        for release_at, hold, state in ((NOW + 9, True, State.HELD), (NOW - 9, False, State.ACTIVE)):
+            incoming = self.spool.begin()
+            if hold:
+                incoming.hold("odd")
+            mail = await incoming.commit(replace(envelope(), release_at=release_at), HEADER)
+            self.assertEqual(mail.entries[0].state, state)
+        self.assertEqual(await self.states(), [[State.HELD], [State.ACTIVE]])
+
+    async def test_priority(self) -> None:
+        """Mails of higher priority are handed out first, also after a crash left them all active."""
+        ids: dict[int, str] = {}
+        for priority in (-5, 0, 5):
+            mail = await self.spool.begin().commit(replace(envelope(), priority=priority), HEADER)
+            ids[priority] = mail.queue_id
+        self.reopen()
+        due = await self.spool.take_due(NOW, 10)
+        self.assertEqual([mail.queue_id for mail in due], [ids[5], ids[0], ids[-5]])
+        self.assertEqual([mail.envelope.priority for mail in due], [5, 0, -5])
 
     async def test_life(self) -> None:
         """A mail is kept, waits, is due, is finished for one recipient after the other, and leaves."""
@@ -174,7 +213,7 @@ class TruncatedTests(SpoolCase):
         self.reopen()
         agent, events = ReadingAgent(), list[Event]()
 
-        async def notify(mail: Mail, finals: object) -> None:
+        async def notify(mail: Mail, told: object, until: float | None = None) -> None:
             return None
 
         queue = OutgoingQueue(

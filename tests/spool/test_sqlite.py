@@ -21,6 +21,7 @@ from tests.spool.material import (
 )
 from twisted_mail_node.spool import queueid, sqlite
 from twisted_mail_node.spool.mail import Change, Filter, SpoolError, State
+from twisted_mail_node.spool.reader import NEXT_DUE
 from twisted_mail_node.spool.statements import BLOCK
 
 
@@ -85,10 +86,10 @@ class ChangingTests(StoreCase):
     def test_all_fields(self) -> None:
         """What became of a recipient is kept whole, and only of that one."""
         put(self.store, new_mail(1, 2))
-        self.delay(1, NOW + 60, 1, attempts=3, destination="example.net", last=LATER)
+        self.delay(1, NOW + 60, 1, attempts=3, destination="example.net", last=LATER, told=True)
         before, entry = self.all()[0].entries
         self.assertEqual((before.state, before.last), (State.ACTIVE, None))
-        self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER))
+        self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, True))
 
     def test_last_recipient(self) -> None:
         """A mail leaves when the last of its recipients is finished, and not before."""
@@ -181,6 +182,27 @@ class DueTests(StoreCase):
         self.assertEqual(numbers(self.take(limit=3)), [2, 4, 1])
         self.assertEqual(numbers(self.take(limit=3)), [5, 3])
 
+    def test_priorities(self) -> None:
+        """What is urgent comes first, by the turns of ``message.precedence``; within a class the longest due."""
+        put(self.store, *[new_mail(n, priority_class=n // 20) for n in range(60)])
+        for number in range(60):
+            self.delay(number, float(100 - number))
+        taken = numbers(self.take(limit=10))
+        self.assertEqual([len([n for n in taken if n is not None and n // 20 == one]) for one in range(3)], [6, 3, 1])
+        self.assertEqual(taken[:3], [19, 18, 39])
+        self.assertEqual(taken[-1], 59)
+        order = [taken, *[numbers(self.take(limit=7)) for _ in range(8)]]
+        self.assertEqual(sorted(n for some in order for n in some if n is not None), list(range(60)))
+        self.assertEqual(self.take(), [])
+
+    def test_one_at_a_time(self) -> None:
+        """Also where there is room for one mail only, each class has its turns."""
+        put(self.store, *[new_mail(n, priority_class=n // 20) for n in range(60)])
+        for number in range(60):
+            self.delay(number, float(number))
+        taken = [(numbers(self.take(limit=1))[0] or 0) // 20 for _ in range(10)]
+        self.assertEqual([taken.count(one) for one in range(3)], [6, 3, 1])
+
     def test_memory(self) -> None:
         """No more content is brought into memory at once than DUE_OCTETS and one mail."""
         self.patch(sqlite, "DUE_OCTETS", 1000)
@@ -198,12 +220,16 @@ class DueTests(StoreCase):
         self.delay(2, NOW + 9)
         self.delay(3, NOW + 7)
         self.assertEqual(self.store.next_due(), NOW + 7)
+        put(self.store, new_mail(4, priority_class=2), new_mail(5, priority_class=0))
+        self.delay(4, NOW + 5)
+        self.delay(5, NOW + 6)
+        self.assertEqual(self.store.next_due(), NOW + 5)
 
     def test_index(self) -> None:
-        """What is due is found by the index, however many mails wait; finishing goes by the primary key."""
+        """What is due is found by the index, in order, however many mails wait; finishing goes by the primary key."""
         for sql in (
-            "SELECT mail FROM recipient JOIN mail ON id = mail WHERE state = 1 AND due <= 5 ORDER BY due LIMIT 9",
-            "SELECT min(due) FROM recipient WHERE state = 1",
+            sqlite.DUE.replace("?", "1"),
+            NEXT_DUE,
             "SELECT id FROM mail WHERE content IS NULL",
             "UPDATE recipient SET state = 3 WHERE (mail, number) IN (VALUES (1,0),(2,0))",
             "DELETE FROM mail WHERE id IN (1,2) AND NOT EXISTS (SELECT 1 FROM recipient WHERE mail = id AND state < 3)",
@@ -211,6 +237,9 @@ class DueTests(StoreCase):
             plan = [row[3] for row in self.rows("EXPLAIN QUERY PLAN " + sql)]
             scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line and "VALUES" not in line]
             self.assertEqual(scans, [], sql)
+            self.assertNotIn("USE TEMP B-TREE FOR ORDER BY", plan)
+        plan = [row[3] for row in self.rows("EXPLAIN QUERY PLAN " + sqlite.DUE.replace("?", "1"))]
+        self.assertIn("SEARCH recipient USING COVERING INDEX recipient_due (class=? AND due<?)", plan)
 
     def test_damaged_row(self) -> None:
         """A mail whose rows cannot be understood is held, and keeps no other from being tried (T18)."""

@@ -97,7 +97,7 @@ class SpoolMails:
         if wanted.queue_ids:
             known = [mail.queue_id for mail in self._find(wanted.queue_ids)]
         else:
-            known = chosen(order, self._store.find(wanted))
+            known = chosen(order, self._store.find(wanted), time.time())
         unknown = [one for one in dict.fromkeys(wanted.queue_ids) if one not in set(known)]
         if order == "hold":
             return Changed(self._store.hold(known), unknown)

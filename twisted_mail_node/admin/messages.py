@@ -106,11 +106,22 @@ def filter_as_shape(wanted: Filter) -> Shape:
     return shape
 
 
-def chosen(order: Order, mails: Sequence[Mail]) -> list[str]:
-    """The queue ids an order for many goes to. ``retry`` leaves alone what is held: that takes ``release``."""
-    if order != "retry":
-        return [mail.queue_id for mail in mails]
-    return [mail.queue_id for mail in mails if not any(entry.state is State.HELD for entry in mail.entries)]
+def chosen(order: Order, mails: Sequence[Mail], now: float) -> list[str]:
+    """The queue ids an order for many goes to. ``retry`` leaves alone what is held: that takes ``release``. Neither of
+    them sends early what its sender holds back: that takes its queue id.
+
+    :param now: seconds since the epoch.
+    """
+    if order == "retry":
+        mails = [mail for mail in mails if not any(entry.state is State.HELD for entry in mail.entries)]
+    if order in ("retry", "release"):
+        mails = [mail for mail in mails if not is_held_back(mail, now)]
+    return [mail.queue_id for mail in mails]
+
+
+def is_held_back(mail: Mail, now: float) -> bool:
+    """True until the time comes that the sender named (RFC 4865), unless an operator has sent it early."""
+    return mail.envelope.release_at > now and not any(entry.attempts for entry in mail.entries)
 
 
 def _status_as_shape(status: DeliveryStatus) -> Shape:
@@ -121,6 +132,7 @@ def _status_as_shape(status: DeliveryStatus) -> Shape:
         "words": status.words,
         "remote_host": status.remote_host,
         "remote_address": status.remote_address,
+        "tls": status.tls,
     }
 
 
@@ -132,6 +144,7 @@ def _entry_as_shape(entry: Entry) -> Shape:
         "attempts": entry.attempts,
         "destination": entry.destination,
         "due": entry.due if entry.state is State.DELAYED else None,
+        "told": entry.told,
         "last": _status_as_shape(entry.last) if entry.last is not None else None,
     }
     if recipient.original != recipient.address:
@@ -160,6 +173,14 @@ def mail_as_shape(mail: Mail) -> Shape:
         "smtputf8": envelope.smtputf8,
         "ret": envelope.ret,
         "envid": envelope.envid,
+        "account": envelope.account,
+        "tls": envelope.tls,
+        "require_tls": envelope.require_tls,
+        "release_at": envelope.release_at or None,
+        "deliver_by": envelope.deliver_by if envelope.by_mode else None,
+        "by_mode": envelope.by_mode,
+        "by_trace": envelope.by_trace,
+        "priority": envelope.priority,
         "recipients": [_entry_as_shape(entry) for entry in mail.entries],
     }
 

@@ -141,7 +141,7 @@ class Orders:
         if wanted.queue_ids:
             ids = list(dict.fromkeys(wanted.queue_ids))
         elif message.get("all") is True:
-            ids = chosen(order, await self._node.queue.find(wanted))
+            ids = chosen(order, await self._node.queue.find(wanted), self._reactor.seconds())
         else:
             raise RequestError("which mails? give 'ids', or 'all' with a filter")
         carry_out: Callable[[Sequence[str]], Awaitable[Sequence[str]]] = getattr(self._node.queue, order)

@@ -122,9 +122,17 @@ def _row(mail: Shape, now: float) -> list[str]:
     others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
     states = ", ".join(dict.fromkeys(one["state"] for one in waiting))
     due = "" if first["due"] is None else looks.duration(first["due"] - now) if first["due"] > now else "now"
-    words = looks.cut(first["last"]["words"], 100) if first["last"] else ""
+    words = looks.cut(first["last"]["words"], 100) if first["last"] else _held_back(mail, first, now)
     recipient = looks.cut(first["recipient"], 50) + others
     return [mail["queue_id"], age, size, sender, recipient, states, str(first["attempts"]), due, words]
+
+
+def _held_back(mail: Shape, recipient: Shape, now: float) -> str:
+    """Says so when the mail waits for the time that its sender named (RFC 4865)."""
+    release_at = mail.get("release_at") or 0.0
+    if recipient["attempts"] or recipient["due"] != release_at or release_at <= now:
+        return ""
+    return f"held back by its sender until {looks.moment(release_at)}"
 
 
 @queue.command()
@@ -156,17 +164,21 @@ def _lines(mail: Shape, now: float) -> Iterator[str]:
     if mail["client"]:
         came = f"{mail['protocol']} from {mail['helo']} [{mail['client']}], session {mail['session']}"
         yield f"Came by     {printable(came)}"
+        yield f"TLS         {printable(mail.get('tls') or 'none')}"
+        if mail.get("account"):
+            yield f"Signed in   {printable(mail['account'])}"
     else:
         yield "Came by     this node made it"
     asked = [f"body {mail['body']}"] if mail["body"] != "7BIT" else []
     asked += ["SMTPUTF8"] if mail["smtputf8"] else []
     asked += [f"RET {mail['ret']}"] if mail["ret"] else []
     asked += [f"ENVID {mail['envid']}"] if mail["envid"] else []
+    asked += list(_wishes(mail))
     if asked:
         yield f"Asked for   {printable(', '.join(asked))}"
     yield "Recipients"
     for recipient in mail["recipients"]:
-        yield from _recipient_lines(recipient, now)
+        yield from _recipient_lines(mail, recipient, now)
     yield "Header"
     # not splitlines(), for which U+2028 and others end a line, too
     for line in str(mail.get("header", "")).rstrip("\r\n").replace("\r\n", "\n").split("\n"):
@@ -174,7 +186,20 @@ def _lines(mail: Shape, now: float) -> Iterator[str]:
         yield "  " + printable(line.replace("\t", "    "))
 
 
-def _recipient_lines(recipient: Shape, now: float) -> Iterator[str]:
+def _wishes(mail: Shape) -> Iterator[str]:
+    """What the sender asked for beyond common mail. A node of before does not say."""
+    if mail.get("require_tls"):
+        yield "REQUIRETLS"
+    if mail.get("priority"):
+        yield f"priority {mail['priority']}"
+    if mail.get("release_at"):
+        yield f"not before {looks.moment(mail['release_at'])}"
+    if mail.get("by_mode"):
+        what = "or returned" if mail["by_mode"] == "R" else "or a notice"
+        yield f"delivered by {looks.moment(mail['deliver_by'])} {what}{', traced' if mail['by_trace'] else ''}"
+
+
+def _recipient_lines(mail: Shape, recipient: Shape, now: float) -> Iterator[str]:
     from twisted_mail_node.smtp.reply import printable
 
     was = f" (was {recipient['original']})" if "original" in recipient else ""
@@ -182,6 +207,8 @@ def _recipient_lines(recipient: Shape, now: float) -> Iterator[str]:
     if recipient["due"] is not None:
         wait = recipient["due"] - now
         words.append(f"next in {looks.duration(wait)}, {looks.moment(recipient['due'])}" if wait > 0 else "due now")
+    words += filter(None, [_held_back(mail, recipient, now)])
+    words += ["the sender was told that it is late"] if recipient.get("told") else []
     yield printable(f"  {recipient['recipient']}{was}: {', '.join(words)}")
     last = recipient["last"]
     if last:

@@ -20,6 +20,7 @@ from twisted_mail_node.message import trace
 from twisted_mail_node.message.encoding import one_line, phrase, quoted_printable, transfer, unitext
 from twisted_mail_node.message.envelope import Body, Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.reasons import Reason
 
 #: RET=FULL returns the whole mail up to here (RFC 3461 section 6.2 lets us set a bound): bounces of large mails must
 #: not double the traffic of those who forge senders.
@@ -135,7 +136,8 @@ def build(
     :param outcomes: at least one. If one failed it is a DSN of failure, else if one is delayed of delay.
     :param header: trace fields and header section of that mail, as ``header.border`` means it; ``b""`` when lost.
     :param original: trace fields and whole content of that mail, where it lies in memory. It is returned only when
-        the envelope says RET=FULL, a recipient failed, and it has at most ``FULL_MAX`` octets of text.
+        the envelope says RET=FULL and not REQUIRETLS, a recipient failed, and it has at most ``FULL_MAX`` octets of
+        text.
     :param original_queue_id: our name of that mail, for the person who asks a postmaster.
     :raises ValueError: no outcome, or a null reverse-path (RFC 5321 section 6.1: never a DSN for a DSN).
     """
@@ -228,6 +230,8 @@ def _told(outcome: Outcome) -> str:
         lines += [_filled(f"The host {one_line(status.remote_host) or 'there'}{where} said:", 2), _filled(words, 6)]
     else:
         lines.append(_filled(words or status.reason.meaning, 2))
+    if status.reason is Reason.NOT_IN_TIME:
+        lines.append(_filled("It was to be delivered by a time that has passed, and was not tried after it.", 2))
     if status.action is Action.FAILED:
         lines.append(_filled(f"What you can do: {_advice(_code(status))}", 2))
     if status.action is Action.DELAYED and outcome.will_retry_until is not None:
@@ -265,6 +269,8 @@ def _for_program(
         lines.append(_status_field("Original-Envelope-Id", _ascii(one_line(envelope.envid))))
     lines.append(_status_field("Reporting-MTA", f"dns; {_host(hostname)}"))
     lines.append(_status_field("Arrival-Date", trace.date(arrived)))
+    if envelope.by_mode:  # a field of RFC 2852
+        lines.append(_status_field("Deliver-By-Date", trace.date(envelope.deliver_by)))
     blocks = dict.fromkeys(_recipient_fields(outcome, when, world) for outcome in outcomes)
     octets = b"\r\n".join((b"".join(lines), *blocks))
     kind = "message/global-delivery-status" if world else "message/delivery-status"
@@ -325,7 +331,8 @@ def _host(name: str) -> str:
 def _returned(kind: Action, envelope: Envelope, header: bytes, original: bytes | None, wide: bool) -> _Part:
     """RFC 3461 section 6.2: all of it for RET=FULL and a failure, where that can be; else its header section."""
     world = envelope.smtputf8 and not header.isascii() and _is_utf8(header)
-    if original is not None and envelope.ret == "FULL" and kind is Action.FAILED and len(original) <= FULL_MAX:
+    full = envelope.ret == "FULL" and not envelope.require_tls  # RFC 8689 section 5: RET=FULL is disregarded
+    if original is not None and full and kind is Action.FAILED and len(original) <= FULL_MAX:
         encoding = transfer(original)
         if encoding != "binary":
             description = f"The {_DESCRIPTIONS[kind]}"

@@ -1,9 +1,10 @@
 """One attempt to deliver a mail, told from the routes of its recipients to the record of what became of them.
 
-    route each recipient            -> groups with the same agent and next hop, carried side by side
+    route each recipient            -> groups with the same agent, next hop and TLS level, carried side by side
     a place in the window           -> (remote only) or: put off without an attempt
     agent.deliver(request)          -> one delivery status for each recipient, or the end of its time
     settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
+                                       later than its sender wants it (RFC 2852): reported, then due again or finished
     spool.record                    -> the next group commit
 
 At any instant the spool knows each recipient as active (we are at it; a crash lets it be due again), as delayed, or
@@ -15,6 +16,7 @@ final status in ``last``: at its due time only the report is repeated, not the d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -22,18 +24,27 @@ from twisted.logger import Logger
 
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
 from twisted_mail_node.queue.request import DeliveryRequest
-from twisted_mail_node.queue.retry import jittered
+from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
 from twisted_mail_node.waiting import within
 
-Notify = Callable[[Mail, Sequence[tuple[Entry, DeliveryStatus]]], Awaitable[None]]
+
+class Notify(Protocol):
+    """Tells the sender what became of recipients; ends when the DSNs are committed."""
+
+    def __call__(
+        self, mail: Mail, told: Sequence[tuple[Entry, DeliveryStatus]], until: float | None = None
+    ) -> Awaitable[None]:
+        """:param until: when we give up those who are delayed (seconds since the epoch)."""
+
 
 #: Seconds beyond an attempt's deadline after which we stop waiting for an agent that does not keep to it.
 ATTEMPT_GRACE = 60.0
@@ -51,6 +62,9 @@ WITHOUT_WINDOW = frozenset({"maildir"})
 _ACTION_DELAYED = Action.DELAYED
 BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "something broke here; we try again")
 ROUTER_BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "no route could be found out; we try again")
+
+#: The time that the sender set has passed (RFC 2852 section 4.1).
+TOO_LATE = not_in_time(None)
 
 _log = Logger()
 
@@ -110,11 +124,11 @@ class Attempts:
         """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
         entries = mail.entries
         if len(entries) == 1:  # most mails, and much cheaper than what follows
-            finished = await self._carry_group(mail, await self._way(entries[0]), entries)
+            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries)
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
-                groups.setdefault(await self._way(entry), []).append(entry)
+                groups.setdefault(await self._way(mail, entry), []).append(entry)
             finished = await self._carry_groups(mail, groups)
         if finished == len(mail.envelope.recipients) and not self._gone(mail.queue_id):
             self._publish(MailFinished(mail.queue_id, self._clock.seconds() - mail.received))
@@ -124,11 +138,7 @@ class Attempts:
     async def put_back(self, mail: Mail) -> None:
         """Nobody has room for it now: let it be due at once, in the order of its coming."""
         due = mail.received
-        changes = [
-            Change(mail.queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, entry.last)
-            for entry in mail.entries
-        ]
-        await self._record(changes)
+        await self._record([_put_off(mail.queue_id, entry, due, entry.last) for entry in mail.entries])
 
     def stop(self) -> None:
         """Give up waiting for a spool that does not record."""
@@ -136,11 +146,13 @@ class Attempts:
         for nap in list(self._naps):
             nap.callback(None)
 
-    async def _way(self, entry: Entry) -> _Way:
+    async def _way(self, mail: Mail, entry: Entry) -> _Way:
         """How this recipient goes on."""
         last = entry.last
         if last is not None and last.action is not _ACTION_DELAYED:
             return None
+        if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):
+            return TOO_LATE
         address = entry.recipient.address
         try:
             route = await within(self._clock, ROUTE_TIME, self._router.route(address))
@@ -164,6 +176,8 @@ class Attempts:
         try:
             if way is None:
                 return await self._close(mail, self._outcomes.reported_later(entries))
+            if way is TOO_LATE:
+                return await self._close(mail, self._outcomes.too_late(mail, entries))
             if isinstance(way, DeliveryStatus):
                 return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
             if way.agent in WITHOUT_WINDOW:
@@ -173,11 +187,14 @@ class Attempts:
                 statuses = await self._deliver(mail, way, entries)
                 self.local_octets -= weight
             else:
-                place = await self._destinations.enter(way.next_hop)
+                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
                 if isinstance(place, Refusal):
                     if place.stopping:
                         return 0
                     return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
+                    self._destinations.leave(place, ())
+                    return await self._close(mail, self._outcomes.too_late(mail, entries))
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
             return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
@@ -199,6 +216,7 @@ class Attempts:
                 mail.content,
                 route.next_hop,
                 self._deadline,
+                route.tls,
             )
             statuses = await self.under_way.over(agent.deliver(request))
             if len(statuses) != len(entries):
@@ -218,10 +236,12 @@ class Attempts:
 
     async def _close(self, mail: Mail, outcome: Outcome) -> int:
         """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
-        changes, finals = outcome
+        changes, finals, notices = outcome
         finished = await self._record(changes)
         if finals:
             finished += await self._record(await self._report(mail, finals))
+        if notices:
+            await self._record(await self._tell_of_delay(mail, notices))
         return finished
 
     async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
@@ -233,14 +253,24 @@ class Attempts:
         except Exception:
             _log.failure("nobody could be told what became of {queue_id}; tried again later", queue_id=queue_id)
             due = self._clock.seconds() + jittered(NOTIFY_AGAIN, self._random())
-            return [
-                Change(queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, status)
-                for entry, status in finals
-            ]
+            return [_put_off(queue_id, entry, due, status) for entry, status in finals]
         return [
             Change(queue_id, entry.number, State.FINISHED, 0.0, entry.attempts, entry.destination, status)
             for entry, status in finals
         ]
+
+    async def _tell_of_delay(self, mail: Mail, notices: list[tuple[Entry, DeliveryStatus, Change]]) -> list[Change]:
+        """Have the sender told that these are late; the changes say that it was, or that the next attempt tells it."""
+        queue_id = mail.queue_id
+        changes = [change for _, _, change in notices]
+        try:
+            if not self._gone(queue_id):
+                told = [(entry, status) for entry, status, _ in notices]
+                await within(self._clock, NOTIFY_TIME, self._notify(mail, told, self._outcomes.end(mail)))
+        except Exception:
+            _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
+            return changes
+        return [change._replace(told=True) for change in changes]
 
     async def _record(self, changes: list[Change]) -> int:
         """Have the spool write; again and again when it cannot, for nobody else will speak of these recipients.
@@ -297,3 +327,8 @@ class Attempts:
         self._naps.discard(nap)
         if timer.active():
             timer.cancel()
+
+
+def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:
+    """Due again, and nothing else about it changes."""
+    return Change(queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told)

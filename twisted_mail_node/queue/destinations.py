@@ -3,12 +3,12 @@
 A window grows by one with each success and closes to one at a failure of the connection itself. After some of
 these in a row the destination is suspended: its mails are put off without an attempt, so that a dead host costs
 nobody else a place. When the suspension ends the first mail is the probe, and the others wait for what it finds.
+Those who wait for a place go by their priority (``queue.line``).
 Times are the clock's; there is no timer here: whoever owns this calls ``sweep`` now and then.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,7 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.events import DestinationChanged, Publish
+from twisted_mail_node.message.precedence import ORDINARY
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.line import Line
 from twisted_mail_node.queue.retry import jittered
 from twisted_mail_node.reasons import Reason
 
@@ -101,7 +103,7 @@ class Destination:
         self.name = name
         self.window = WINDOW_AT_FIRST
         self.in_flight = 0
-        self.waiting: deque[tuple[float, Deferred[Place | Refusal]]] = deque()
+        self.waiting: Line[Deferred[Place | Refusal]] = Line()
         self.failures = 0
         self.until = 0.0
         self.back_off = 0.0
@@ -141,8 +143,13 @@ class Destinations:
         #: Mails that wait for fast destinations: they wait because more comes in than we carry out.
         self.crowd = 0
 
-    async def enter(self, next_hop: str) -> Place | Refusal:
-        """A place in the window of ``next_hop``: at once, after a wait in line (``WAITING_TIME`` at most), or none."""
+    async def enter(self, next_hop: str, priority_class: int = ORDINARY) -> Place | Refusal:
+        """A place in the window of ``next_hop``: at once, after a wait in line (``WAITING_TIME`` at most), or none.
+
+        Where the line is full, who is less urgent gives way.
+
+        :param priority_class: see ``message.precedence``.
+        """
         now = self._clock.seconds()
         destination = self._known.get(next_hop) or self._meet(next_hop, now)
         destination.used = now
@@ -152,11 +159,14 @@ class Destinations:
             destination.in_flight += 1
             return Place(destination, destination.era)
         if len(destination.waiting) >= WAITING_AT_MOST or self._waiting >= WAITING_IN_ALL:
-            return self._busy(destination)
+            last = destination.waiting.give_way(priority_class)
+            if last is None:
+                return self._busy(destination)
+            self._gone(destination, last).callback(self._busy(destination))
         waiter: Deferred[Place | Refusal] = Deferred()
         if now - destination.rated >= 2 * RATE_TIME:
             self._rate(destination, now)  # nothing was carried out lately: it may have come to a stop
-        destination.waiting.append((now, waiter))
+        destination.waiting.append(waiter, now, priority_class)
         self._waiting += 1
         self.crowd += destination.rate >= FAST
         return await waiter
@@ -194,8 +204,8 @@ class Destinations:
         """Send back who waited too long, forget who is idle. To be called about once a minute."""
         now = self._clock.seconds()
         for destination in list(self._known.values()):
-            while destination.waiting and destination.waiting[0][0] + WAITING_TIME <= now:
-                self._next(destination).callback(self._busy(destination))
+            for waiter in destination.waiting.since(now - WAITING_TIME):
+                self._gone(destination, waiter).callback(self._busy(destination))
             if now - destination.rated >= 2 * RATE_TIME:
                 self._rate(destination, now)
             if destination.idle and max(destination.used, destination.until) + FORGET_AFTER <= now:
@@ -278,9 +288,13 @@ class Destinations:
             self.crowd += len(destination.waiting) if is_fast else -len(destination.waiting)
 
     def _next(self, destination: Destination) -> Deferred[Place | Refusal]:
+        return self._gone(destination, destination.waiting.popleft())
+
+    def _gone(self, destination: Destination, waiter: Deferred[Place | Refusal]) -> Deferred[Place | Refusal]:
+        """Somebody left the line."""
         self._waiting -= 1
         self.crowd -= destination.rate >= FAST
-        return destination.waiting.popleft()[1]
+        return waiter
 
     def _suspended(self, destination: Destination) -> Refusal:
         """Due when the suspension ends, spread a little, so that they do not all come in one moment."""

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
-from twisted_mail_node.queue.retry import delay, expired, is_over
+from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_to_be_told, is_too_late, late, not_in_time
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
 
 
@@ -19,11 +19,14 @@ class Outcome(NamedTuple):
 
     :ivar changes: to be recorded.
     :ivar finals: recipients that became final and are to be reported before they are finished: those that failed,
-        and those that were delivered or relayed when NOTIFY=SUCCESS asked for it (RFC 3461 section 4.1).
+        those that were delivered or relayed when NOTIFY=SUCCESS asked for it (RFC 3461 section 4.1), and those that
+        were relayed when BY did (RFC 2852 section 4.1.4).
+    :ivar notices: recipients whose delay is to be reported; then the change that goes with each is to be recorded.
     """
 
     changes: list[Change]
     finals: list[tuple[Entry, DeliveryStatus]]
+    notices: list[tuple[Entry, DeliveryStatus, Change]]
 
 
 class Outcomes:
@@ -49,64 +52,98 @@ class Outcomes:
         self._lifetime = lifetime
         self._random = random
 
+    def end(self, mail: Mail) -> float:
+        """When the mail is given up (seconds since the epoch)."""
+        return end(mail, self._lifetime)
+
     def tried(
         self, mail: Mail, destination: str, entries: Iterable[Entry], statuses: Iterable[DeliveryStatus]
     ) -> Outcome:
         """An attempt came to ``statuses``, one for each entry (or to none at all: the mail is gone)."""
         now = self._clock.seconds()
-        changes: list[Change] = []
-        finals: list[tuple[Entry, DeliveryStatus]] = []
+        outcome = Outcome([], [], [])
+        changes, finals, _ = outcome
+        traced = bool(mail.envelope.by_mode)
         for entry, status in zip(entries, statuses, strict=False):
             attempts = entry.attempts + 1
             action = status.action
             if action is Action.DELAYED:
                 due = now + delay(attempts, self._retry, self._random())
-                if is_over(mail.received, self._lifetime, due):
-                    finals.append(self._give_up(mail, entry, attempts, destination, expired(status)))
-                else:
-                    changes.append(self._put_off(mail, entry, attempts, due, destination, status))
+                self._delayed(outcome, mail, entry, attempts, due, destination, status)
                 continue
             if action is Action.FAILED:
                 finals.append(self._give_up(mail, entry, attempts, destination, status))
                 continue
             self._done(mail, entry, destination, status, now)
-            if "SUCCESS" in entry.recipient.notify:
+            if "SUCCESS" in entry.recipient.notify or (traced and action is Action.RELAYED):
                 finals.append((entry._replace(attempts=attempts, destination=destination, last=status), status))
             else:
                 changes.append(Change(mail.queue_id, entry.number, State.FINISHED, 0.0, attempts, destination, status))
-        return Outcome(changes, finals)
+        return outcome
 
     def refused(self, mail: Mail, destination: str, entries: Iterable[Entry], refusal: Refusal) -> Outcome:
-        """No attempt was made: delayed until the refusal's time, or expired in the words of the last attempt."""
-        changes: list[Change] = []
-        finals: list[tuple[Entry, DeliveryStatus]] = []
-        over = is_over(mail.received, self._lifetime, refusal.due)
+        """No attempt was made: delayed until the refusal's time, or given up in the words of the last attempt."""
+        outcome = Outcome([], [], [])
         for entry in entries:
-            if over:
-                status = expired(entry.last or refusal.status)
-                finals.append(self._give_up(mail, entry, entry.attempts, destination, status))
-            else:
-                changes.append(self._put_off(mail, entry, entry.attempts, refusal.due, destination, refusal.status))
-        return Outcome(changes, finals)
+            self._delayed(outcome, mail, entry, entry.attempts, refusal.due, destination, refusal.status)
+        return outcome
+
+    def too_late(self, mail: Mail, entries: Iterable[Entry]) -> Outcome:
+        """The time that the sender set has passed, and no attempt is made any more."""
+        finals = [
+            self._give_up(mail, entry, entry.attempts, entry.destination, not_in_time(entry.last)) for entry in entries
+        ]
+        return Outcome([], finals, [])
 
     def reported_later(self, entries: Iterable[Entry]) -> Outcome:
         """These were final before, but could not be reported: nothing is said again."""
-        return Outcome([], [(entry, entry.last) for entry in entries if entry.last is not None])
+        return Outcome([], [(entry, entry.last) for entry in entries if entry.last is not None], [])
+
+    def _delayed(
+        self, outcome: Outcome, mail: Mail, entry: Entry, attempts: int, due: float, destination: str,
+        status: DeliveryStatus,
+    ) -> None:  # fmt: skip
+        """Put off, or given up when the next attempt would come too late."""
+        now = self._clock.seconds()
+        # What a host said is worth more than that we did not ask it.
+        last = status if attempts > entry.attempts else entry.last or status
+        if is_too_late(mail.envelope, now):
+            outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
+            return
+        due = in_time(mail.envelope, due, now)
+        if due > end(mail, self._lifetime):
+            outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
+            return
+        change = self._put_off(mail, entry, attempts, due, destination, status, last)
+        if is_to_be_told(mail, entry, now):
+            outcome.notices.append((entry._replace(attempts=attempts, destination=destination), late(last), change))
+        else:
+            outcome.changes.append(change)
 
     def _done(self, mail: Mail, entry: Entry, destination: str, status: DeliveryStatus, now: float) -> None:
         recipient = str(entry.recipient.address)
         seconds = now - mail.received
         if status.action is Action.RELAYED:
-            host, address, words = status.remote_host, status.remote_address, status.words
             self._publish(
-                RecipientRelayed(mail.queue_id, recipient, destination, host, address, words, seconds, status.reason)
+                RecipientRelayed(
+                    mail.queue_id,
+                    recipient,
+                    destination,
+                    status.remote_host,
+                    status.remote_address,
+                    status.words,
+                    seconds,
+                    status.reason,
+                    status.tls,
+                )
             )
         else:
             self._publish(RecipientDelivered(mail.queue_id, recipient, destination, seconds, status.reason))
 
     def _put_off(
-        self, mail: Mail, entry: Entry, attempts: int, due: float, destination: str, status: DeliveryStatus
-    ) -> Change:
+        self, mail: Mail, entry: Entry, attempts: int, due: float, destination: str, status: DeliveryStatus,
+        last: DeliveryStatus,
+    ) -> Change:  # fmt: skip
         self._publish(
             RecipientDelayed(
                 mail.queue_id,
@@ -120,9 +157,7 @@ class Outcomes:
                 due,
             )
         )
-        # What a host said is worth more than that we did not ask it.
-        last = status if attempts > entry.attempts else entry.last or status
-        return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last)
+        return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told)
 
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus

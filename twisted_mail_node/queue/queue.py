@@ -22,12 +22,13 @@ from zope.interface import implementer
 from twisted_mail_node.events import MailChanged, MailHeld, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
 from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.message.trace import date
 from twisted_mail_node.queue.attempt import Attempts, Notify
 from twisted_mail_node.queue.destinations import Destinations
 from twisted_mail_node.queue.outcome import Outcomes
 from twisted_mail_node.queue.schedule import SLICE, Schedule
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.spool.mail import Filter, Mail
+from twisted_mail_node.spool.mail import Filter, Mail, State
 from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Arriving:
         mail = await self._incoming.commit(envelope, header)
         if self._why:
             self._queue.held(mail, self._why)
+        elif mail.entries[0].state is State.DELAYED:
+            self._queue.held_back(mail)
         else:
             self._queue.accept(mail)
         return mail
@@ -233,6 +236,12 @@ class OutgoingQueue:
     def held(self, mail: Mail, words: str) -> None:
         """A mail was committed as held."""
         self._publish(MailHeld(mail.queue_id, Reason.HELD, words))
+
+    def held_back(self, mail: Mail) -> None:
+        """A mail was committed that its sender has held back (RFC 4865): it comes with the schedule."""
+        due = mail.envelope.release_at
+        self._publish(MailHeld(mail.queue_id, Reason.HELD, f"its sender holds it back until {date(due)}"))
+        self._schedule.due_at(due)
 
     def _begin_fresh(self) -> None:
         self._beginning = None

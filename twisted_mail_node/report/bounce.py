@@ -2,7 +2,8 @@
 
 The queue calls a ``Notifier`` with recipients that just became final, and records them as finished only when it
 returns: whatever goes wrong here leaves the mail in the spool, and the queue calls again later (at worst the sender
-is told twice, never not at all). A DSN enters the queue by the same door as every mail.
+is told twice, never not at all). A DSN enters the queue by the same door as every mail. It has priority 0, whatever
+it is about.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ READ_MAX = dsn.HEADERS_MAX + 4096
 #: DSNs about more recipients are built in a thread: 40 µs each would be felt by other sessions.
 BUILD_INLINE = 50
 
-Finals = Sequence[tuple[Entry, DeliveryStatus]]
+Told = Sequence[tuple[Entry, DeliveryStatus]]
 
 
 class Notifier:
@@ -62,27 +63,39 @@ class Notifier:
         self._clock = clock
         self._publish = publish
 
-    async def __call__(self, mail: Mail, finals: Finals) -> None:
-        """Send the DSNs that ``finals`` ask for: one about those who failed, one about those who were reached.
+    async def __call__(self, mail: Mail, told: Told, until: float | None = None) -> None:
+        """Send the DSNs that are asked for: about those who failed, those who were reached, and those who are delayed.
 
+        :param until: when those who are delayed will be given up (seconds since the epoch).
         :raises SpoolError: a DSN could not be kept; nothing is to be recorded, call again later. The same goes for
             every other exception.
         """
-        failed = [dsn.Outcome(entry.recipient, status) for entry, status in finals if _tells_failure(entry, status)]
-        reached = [dsn.Outcome(entry.recipient, status) for entry, status in finals if _tells_success(entry, status)]
-        if not failed and not reached:
-            if any(status.action is Action.FAILED for _, status in finals):
+        envelope = mail.envelope
+        failed = [dsn.Outcome(entry.recipient, status) for entry, status in told if _tells_failure(entry, status)]
+        reached = [
+            dsn.Outcome(entry.recipient, status)
+            for entry, status in told
+            if _tells_success(entry, status) or _tells_relay(envelope, entry, status)
+        ]
+        delayed = [
+            dsn.Outcome(entry.recipient, status, until)
+            for entry, status in told
+            if _tells_delay(envelope, entry, status)
+        ]
+        if not failed and not reached and not delayed:
+            if any(status.action is Action.FAILED for _, status in told):
                 self._publish(NotificationDropped(mail.queue_id, "NOTIFY asks for no report of failure"))
             return
-        reverse_path = mail.envelope.reverse_path
+        reverse_path = envelope.reverse_path
         if reverse_path is None:
             self._publish(NotificationDropped(mail.queue_id, "the reverse-path is null"))
             return
         targets = await self._targets(mail, reverse_path)
         if not targets:
             return
-        header, original = await self._original(mail, full=bool(failed) and mail.envelope.ret == "FULL")
-        for outcomes in (failed, reached):
+        full = bool(failed) and envelope.ret == "FULL" and not envelope.require_tls
+        header, original = await self._original(mail, full=full)
+        for outcomes in (failed, reached, delayed):
             if outcomes:
                 await self._send(mail, reverse_path, targets, outcomes, header, original)
 
@@ -143,7 +156,12 @@ class Notifier:
             for start in range(0, len(report.content), PIECE):
                 await within(self._clock, KEEP_TIME, incoming.write(report.content[start : start + PIECE]))
             envelope = Envelope(
-                reverse_path=None, recipients=targets, body=report.body, smtputf8=report.smtputf8, listener="local"
+                reverse_path=None,
+                recipients=targets,
+                body=report.body,
+                smtputf8=report.smtputf8,
+                listener="local",
+                require_tls=mail.envelope.require_tls,  # RFC 8689 section 5
             )
             stamp = trace.received(
                 hostname=self._hostname,
@@ -176,6 +194,20 @@ def _tells_success(entry: Entry, status: DeliveryStatus) -> bool:
     if status.action is Action.RELAYED:
         return not status.dsn_passed_on
     return status.action in (Action.DELIVERED, Action.EXPANDED)
+
+
+def _tells_relay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bool:
+    """RFC 2852 section 4.1.4: each relay is told of where the sender traces it, and without that, in mode ``N``, the
+    relay to a host without Deliver By, which will not see to the time. NOTIFY=NEVER is obeyed."""
+    if status.action is not Action.RELAYED or not envelope.by_mode or "NEVER" in entry.recipient.notify:
+        return False
+    return envelope.by_trace or (envelope.by_mode == "N" and not status.by_passed_on)
+
+
+def _tells_delay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bool:
+    """Only where the sender set a time in mode ``N``: the queue says when it has passed (RFC 2852 section 4.1). NOTIFY
+    need not name DELAY then."""
+    return status.action is Action.DELAYED and envelope.by_mode == "N" and "NEVER" not in entry.recipient.notify
 
 
 def _beginning(content: IContent, size: int | None) -> bytes:

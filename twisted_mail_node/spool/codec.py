@@ -1,6 +1,7 @@
 """Envelopes, recipients and delivery statuses as JSON text, the form in which the spool's rows hold them.
 
-Lists rather than objects: rows are many and the order of the fields is part of the format (``FORMAT``).
+Lists rather than objects: rows are many and the order of the fields is part of the format (``FORMAT``). What format 2
+added stands at the end of the lists, and only where it says something: the texts of format 1 are read as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
-FORMAT = 1
+FORMAT = 2
+
+#: Fields an envelope may have: the ten of format 1; account and TLS too; or all.
+_ENVELOPE_FIELDS = frozenset({10, 12, 18})
+#: Fields of a status in format 1; two more are the other length it may have.
+_STATUS_FIELDS = 8
 
 # markers, default, encoder, indent, key separator, item separator, sort_keys, skipkeys, allow_nan: made once, where
 # json.dumps would make one for each value
@@ -25,36 +31,60 @@ _pieces: Callable[[object, int], tuple[str, ...]] = c_make_encoder(
 )
 
 
+# The same for reading: json.loads would look at the type of each text first.
+_decode: Callable[[str], Any] = json.JSONDecoder().decode
+
+
 def _encode(value: object) -> str:
     return "".join(_pieces(value, 0))
 
 
 def encode_envelope(envelope: Envelope) -> str:
-    """Everything but the recipients."""
-    return _encode(
-        [
-            envelope.reverse_path,
-            envelope.body,
-            envelope.smtputf8,
-            envelope.ret,
-            envelope.envid,
-            envelope.client,
-            envelope.helo,
-            envelope.protocol,
-            envelope.session,
-            envelope.listener,
-        ]
-    )
+    """Everything but the recipients. What ordinary mail does not have is not written."""
+    fields: list[object] = [
+        envelope.reverse_path,
+        envelope.body,
+        envelope.smtputf8,
+        envelope.ret,
+        envelope.envid,
+        envelope.client,
+        envelope.helo,
+        envelope.protocol,
+        envelope.session,
+        envelope.listener,
+    ]
+    if (
+        envelope.require_tls
+        or envelope.priority
+        or envelope.release_at
+        or envelope.by_mode
+        or envelope.deliver_by
+        or envelope.by_trace
+    ):
+        fields += (
+            envelope.account,
+            envelope.tls,
+            envelope.require_tls,
+            envelope.release_at,
+            envelope.deliver_by,
+            envelope.by_mode,
+            envelope.by_trace,
+            envelope.priority,
+        )
+    elif envelope.tls or envelope.account:
+        fields += (envelope.account, envelope.tls)
+    return "".join(_pieces(fields, 0))
 
 
 def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
     """:raises ValueError: the text is damaged."""
     try:
-        path, body, smtputf8, ret, envid, client, helo, protocol, session, listener = json.loads(text)
-        return Envelope(
-            Address(*path) if path is not None else None,
-            recipients, body, smtputf8, ret, envid, client, helo, protocol, session, listener,
-        )  # fmt: skip
+        fields: list[Any] = _decode(text)
+        if len(fields) not in _ENVELOPE_FIELDS:
+            raise ValueError(f"it has {len(fields)} fields")
+        path = fields[0]
+        fields[0] = None if path is None else Address(*path)
+        return Envelope(fields[0], recipients, *fields[1:])
     except (TypeError, ValueError) as error:
         raise ValueError(f"the envelope is damaged: {error}") from error
 
@@ -70,7 +100,7 @@ def encode_recipient(recipient: Recipient) -> str:
 def decode_recipient(text: str) -> Recipient:
     """:raises ValueError: the text is damaged."""
     try:
-        fields: list[Any] = json.loads(text)
+        fields: list[Any] = _decode(text)
         if len(fields) == 2:
             address = Address(*fields)
             return Recipient(address, address)
@@ -82,7 +112,10 @@ def decode_recipient(text: str) -> Recipient:
 
 def encode_status(status: DeliveryStatus | None) -> str | None:
     """What the last attempt came to."""
-    return None if status is None else _encode(status)
+    if status is None:
+        return None
+    fields = status if status.tls or status.by_passed_on else status[:_STATUS_FIELDS]
+    return "".join(_pieces(fields, 0))
 
 
 def decode_status(text: str | None) -> DeliveryStatus | None:
@@ -90,8 +123,10 @@ def decode_status(text: str | None) -> DeliveryStatus | None:
     if text is None:
         return None
     try:
-        action, code, reason, words, host, address, from_remote, passed_on = json.loads(text)
-        why = cast("Any", Reason)(reason)
-        return DeliveryStatus(Action(action), code, why, words, host, address, bool(from_remote), bool(passed_on))
+        action, code, reason, words, host, address, from_remote, passed_on, *more = _decode(text)
+        if len(more) not in (0, 2):
+            raise ValueError(f"it has {_STATUS_FIELDS + len(more)} fields")
+        action, why = Action(action), cast("Any", Reason)(reason)
+        return DeliveryStatus(action, code, why, words, host, address, bool(from_remote), bool(passed_on), *more)
     except (TypeError, ValueError) as error:
         raise ValueError(f"the delivery status is damaged: {error}") from error

@@ -50,10 +50,20 @@ CREATE TABLE recipient(
     destination TEXT NOT NULL,
     recipient TEXT NOT NULL,          -- codec.encode_recipient
     last TEXT,                        -- codec.encode_status
+    class INTEGER NOT NULL DEFAULT 1, -- message.precedence.class_of the mail's priority
+    told INTEGER NOT NULL DEFAULT 0,  -- the sender knows that it is late (DSN with the action "delayed")
     PRIMARY KEY(mail, number)
 ) WITHOUT ROWID;
-CREATE INDEX recipient_due ON recipient(due) WHERE state = 1;
+CREATE INDEX recipient_due ON recipient(class, due) WHERE state = 1;
 CREATE INDEX mail_in_file ON mail(id) WHERE content IS NULL;
+"""
+
+#: A spool of format 1 becomes one of format 2. No row is written: SQLite gives old rows the columns' defaults.
+_FROM_1 = """
+ALTER TABLE recipient ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE recipient ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
+DROP INDEX recipient_due;
+CREATE INDEX recipient_due ON recipient(class, due) WHERE state = 1;
 """
 
 #: apsw's own types give every column as "any SQLite value"; the rows' real types stand in the schema above.
@@ -116,10 +126,11 @@ def open_database(path: Path) -> Connection:
             raise SpoolError(f"{path} lies on a file system without the shared memory that SQLite's WAL needs")
         connection.pragma("synchronous", "full")
         connection.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        if version == 0:
+        if version < FORMAT:
             connection.execute("BEGIN IMMEDIATE").fetchall()
-            if connection.pragma("user_version") == 0:
-                connection.execute(_SCHEMA).fetchall()
+            version = connection.pragma("user_version")  # another process may have done it meanwhile
+            if version < FORMAT:
+                connection.execute(_FROM_1 if version else _SCHEMA).fetchall()
                 connection.pragma("user_version", FORMAT)
             connection.execute("COMMIT").fetchall()
             # The journal of making it must not come back after a power failure: it would undo all that followed.

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.interfaces import IContent, IIncoming
 from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.spool import queueid
 from twisted_mail_node.spool.codec import encode_envelope, encode_recipient
 from twisted_mail_node.spool.commits import Order
@@ -166,11 +167,16 @@ class Incoming:
             self.abort()
             raise
         received = spool.now()
-        state = State.HELD if self._held else State.ACTIVE
+        state, due = State.HELD if self._held else State.ACTIVE, 0.0
+        if envelope.release_at > received:  # RFC 4865: its sender wants it held back until then
+            due = envelope.release_at
+            if not self._held:
+                state = State.DELAYED
         text = encode_envelope(envelope)
         row = (self._number, received, text, header, self.size, int(content.eight_bit), content.octets)
         recipients = tuple(map(encode_recipient, envelope.recipients))
-        order = Order(NewMail(row, recipients, state), octets=self.size if content.octets is not None else 0)
+        mail = NewMail(row, recipients, state, due, class_of(envelope.priority))
+        order = Order(mail, octets=self.size if content.octets is not None else 0)
         self._handed_over = True
         try:
             await spool.put(order)
@@ -179,7 +185,7 @@ class Incoming:
             if self._named and not error.unsure:
                 await in_thread(spool.reactor, self._delete)
             raise
-        entries = tuple(Entry(number, recipient, state) for number, recipient in enumerate(envelope.recipients))
+        entries = tuple(Entry(number, recipient, state, due) for number, recipient in enumerate(envelope.recipients))
         return Mail(self.queue_id, envelope, header, content, received, entries)
 
     async def _finish(self) -> IContent:

@@ -43,6 +43,7 @@ class Entry(NamedTuple):
     :ivar attempts: attempts made so far.
     :ivar destination: the next hop of the last attempt, ``""`` before the first.
     :ivar last: what the last attempt came to, ``None`` before the first.
+    :ivar told: the sender was told that it is late.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Entry(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Change(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
+    told: bool = False
 
 
 class Filter(NamedTuple):

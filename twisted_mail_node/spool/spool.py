@@ -9,6 +9,8 @@ States of a recipient of a kept mail (``spool.mail.State``)
     *active*     the process that accepted or took it works on it; only that process may record what became of it.
     *delayed*    waits for its due time; ``take_due`` makes it active.
     *held*       waits for an operator; ``release`` makes it delayed.
+                 A new mail's recipients are active; held when a policy wants that; delayed when the sender has it held
+                 back (RFC 4865), due at the time it named.
     *finished*   delivered, relayed, or failed and reported; waits for the mail's other recipients.
 
 The story
@@ -22,6 +24,8 @@ The story
        the mail again, and the recipient may find it twice (RFC 5321 section 4.2.5, RFC 1047).
     6. The mail is delivered or relayed. A crash between that and the commit of ``record`` leaves the recipient
        active; at the next start it is due again. At worst a mail is delivered twice; it is never lost.
+       A mail that its sender has held back is not tried before its time, whatever happens: at 4 its recipients are
+       delayed, not active, and a start changes nothing of that.
     7. **At that instant** when the commit of ``record`` has reached the disk, the recipient is finished, or has its
        next due time. With the last recipient the rows go, in the same commit.
     8. The content file of a mail that is gone is deleted after that commit. A crash in between leaves a file that

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import apsw
 from twisted.logger import Logger
 
+from twisted_mail_node.message.precedence import CLASSES, ORDINARY, Turns
 from twisted_mail_node.spool import queueid
 from twisted_mail_node.spool.codec import FORMAT, encode_status
 from twisted_mail_node.spool.database import (
@@ -33,6 +35,12 @@ from twisted_mail_node.spool.statements import blocks, listed, values
 #: take_due brings at most this much content into memory at once.
 DUE_OCTETS = 16 << 20
 
+#: What is due in a class, the oldest first; the index gives it in this order, so that a long backlog costs no more.
+DUE = (
+    "SELECT mail, number, size FROM recipient JOIN mail ON id = mail"
+    " WHERE state = 1 AND class = ? AND due <= ? ORDER BY due LIMIT ?"
+)
+
 T = TypeVar("T")
 Row = tuple[int, float, str, bytes, int, int, "bytes | None"]
 
@@ -40,11 +48,13 @@ _log = Logger()
 
 
 class NewMail(NamedTuple):
-    """A mail as it goes into the tables: the columns of ``mail``, its recipients (encoded), and their state."""
+    """A mail as it goes into the tables: the columns of ``mail``, its recipients (encoded), and how they begin."""
 
     row: Row
     recipients: tuple[str, ...]
     state: State
+    due: float = 0.0
+    priority_class: int = ORDINARY
 
 
 class Store:
@@ -65,6 +75,7 @@ class Store:
         self.content = directory / "content"
         self.damaged: Damaged | None = None
         self._gone: list[str] = []
+        self._turns = Turns()
         self._inside = False
         self._path = path = directory / "spool.sqlite"
         if not create and not path.exists():
@@ -158,14 +169,16 @@ class Store:
         """Add new mails; part of a transaction."""
         execute = self.connection.execute
         for block in blocks(mails):
-            execute(values("INSERT INTO mail VALUES", 7, len(block)), [v for mail in block for v in mail.row])
+            sql = values("INSERT INTO mail VALUES", "(?,?,?,?,?,?,?)", len(block))
+            execute(sql, [v for mail in block for v in mail.row])
         rows: list[tuple[object, ...]] = [
-            (mail.row[0], number, int(mail.state), 0.0, 0, "", recipient, None)
+            (mail.row[0], number, int(mail.state), mail.due, recipient, mail.priority_class)
             for mail in mails
             for number, recipient in enumerate(mail.recipients)
         ]
         for rows_block in blocks(rows):
-            execute(values("INSERT INTO recipient VALUES", 8, len(rows_block)), [v for row in rows_block for v in row])
+            sql = values("INSERT INTO recipient VALUES", "(?,?,?,?,0,'',?,NULL,?,0)", len(rows_block))
+            execute(sql, [v for row in rows_block for v in row])
 
     def change(self, changes: Sequence[Change]) -> None:
         """Write what became of recipients; part of a transaction. A mail whose recipients are all finished goes."""
@@ -179,11 +192,11 @@ class Store:
                 finished += (number, change.number)
             else:
                 execute(
-                    "UPDATE recipient SET state = ?, due = ?, attempts = ?, destination = ?, last = ?"
+                    "UPDATE recipient SET state = ?, due = ?, attempts = ?, destination = ?, last = ?, told = ?"
                     " WHERE mail = ? AND number = ?",
                     (
                         int(change.state), change.due, change.attempts, change.destination,
-                        encode_status(change.last), number, change.number,
+                        encode_status(change.last), change.told, number, change.number,
                     ),
                 )  # fmt: skip
         for pairs in blocks(range(0, len(finished), 2)):
@@ -252,14 +265,10 @@ class Store:
     def take_due(self, now: float, limit: int) -> list[Mail]:
         """See ISpool; part of a transaction. A mail whose rows cannot be understood is held, and logged."""
         execute = self.connection.execute
-        due = execute(
-            "SELECT mail, number, size FROM recipient JOIN mail ON id = mail"
-            " WHERE state = 1 AND due <= ? ORDER BY due LIMIT ?",
-            (now, limit),
-        ).fetchall()
+        lines = [deque(execute(DUE, (one, now, limit)).fetchall()) for one in CLASSES]
         wanted: dict[int, set[int]] = {}
         octets = 0
-        for mail, number, size in due:
+        for mail, number, size in self._in_turn(lines, limit):
             if mail not in wanted:
                 if octets > DUE_OCTETS:
                     break
@@ -282,6 +291,13 @@ class Store:
                 )
                 mails.append(Mail(found.queue_id, found.envelope, found.header, found.content, found.received, entries))
         return mails
+
+    def _in_turn(self, lines: Sequence[deque[tuple[int, int, int]]], limit: int) -> Iterable[tuple[int, int, int]]:
+        """At most ``limit`` rows of all that are due: each class by its turns, and within it the oldest first."""
+        count = sum(map(len, lines))
+        if count == len(lines[ORDINARY]):
+            return lines[ORDINARY]
+        return [lines[self._turns.next(lines)].popleft() for _ in range(min(limit, count))]
 
     def next_due(self) -> float | None:
         """See ISpool."""

@@ -22,11 +22,10 @@ def blocks(rows: Sequence[T]) -> Iterable[Sequence[T]]:
     return [rows[at : at + BLOCK] for at in range(0, len(rows), BLOCK)]
 
 
-def values(start: str, columns: int, rows: int) -> str:
-    """``start (?,?,…),(?,?,…)…`` with ``rows`` rows."""
+def values(start: str, row: str, rows: int) -> str:
+    """``start row,row,…`` with ``rows`` rows."""
     text = _texts.get((start, rows))
     if text is None:
-        row = f"({','.join('?' * columns)})"
         text = _texts[start, rows] = f"{start} {','.join([row] * rows)}"
     return text
 
