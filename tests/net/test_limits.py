@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import ip_network
 
 from hypothesis import given
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mail_node.net.limits import Admission, is_in, network_of
 from twisted_mail_node.reasons import Reason
 
-CLIENTS = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "unix", ""]
+CLIENTS = [None, "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "unix", ""]
 
 
 class AdmissionTests(SynchronousTestCase):
@@ -44,22 +45,42 @@ class AdmissionTests(SynchronousTestCase):
             admission.leave("192.0.2.1")
         self.assertEqual(admission.connections, 0)
 
-    @given(st.lists(st.tuples(st.booleans(), st.sampled_from(CLIENTS)), max_size=60))
-    def test_counts(self, steps: list[tuple[bool, str]]) -> None:
-        """Whatever comes and goes, the counts agree, hold the limits, and end at zero with nothing remembered."""
+    def test_moved(self) -> None:
+        """Who turns out to be another is counted for that one, if there is room for it, and else as before."""
+        admission = Admission(10, 1)
+        for client in (None, None, "192.0.2.1"):
+            self.assertIsNone(admission.enter(client))
+        self.assertEqual(admission.move(None, "192.0.2.1"), Reason.TOO_MANY_FROM_ADDRESS)
+        self.assertIsNone(admission.move(None, "2001:db8::1"))
+        self.assertIsNone(admission.move("2001:db8::1", "2001:db8::2"))
+        self.assertIsNone(admission.move("192.0.2.1", "192.0.2.2"))
+        self.assertIsNone(admission.move(None, "192.0.2.1"))
+        self.assertIsNone(admission.move("192.0.2.1", None))
+        for client in (None, "2001:db8::3", "192.0.2.2"):
+            admission.leave(client)
+        self.assertEqual((admission.connections, admission._of), (0, {}))
+
+    @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(CLIENTS), st.sampled_from(CLIENTS)), max_size=60))
+    def test_counts(self, steps: list[tuple[int, str | None, str | None]]) -> None:
+        """Whatever comes, changes and goes, the counts agree, hold the limits, and end at zero with nothing
+        remembered."""
         admission = Admission(5, 2)
-        inside: list[str] = []
-        for comes, client in steps:
-            if comes:
+        inside: list[str | None] = []
+        for what, client, other in steps:
+            if what == 0:
                 if admission.enter(client) is None:
                     inside.append(client)
+            elif what == 1 and client in inside:
+                if admission.move(client, other) is None:
+                    inside[inside.index(client)] = other
             elif client in inside:
                 inside.remove(client)
                 admission.leave(client)
             self.assertEqual(admission.connections, len(inside))
             self.assertLessEqual(len(inside), 5)
-            for network in {network_of(one) for one in inside}:
-                self.assertLessEqual(sum(network_of(one) == network for one in inside), 2)
+            networks = [network_of(one) for one in inside if one is not None]
+            self.assertEqual(dict(Counter(networks)), admission._of)
+            self.assertLessEqual(max(admission._of.values(), default=0), 2)
         for client in inside:
             admission.leave(client)
         self.assertEqual((admission.connections, admission._of), (0, {}))

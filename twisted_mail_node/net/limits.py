@@ -21,22 +21,44 @@ class Admission:
         self.connections = 0
         self._of: dict[str, int] = {}
 
-    def enter(self, client: str) -> Reason | None:
-        """Count a connection; gives why it is one too many, and then does not count it."""
+    def enter(self, client: str | None) -> Reason | None:
+        """Count a connection; gives why it is one too many, and then does not count it.
+
+        :param client: an address; ``None``: who it is is not known yet, so it counts only among all.
+        """
         if self.connections >= self.total:
             return Reason.TOO_MANY_CONNECTIONS
-        key = network_of(client)
-        count = self._of.get(key, 0)
-        if count >= self.per_address:
+        if client is not None and not self._add(network_of(client)):
             return Reason.TOO_MANY_FROM_ADDRESS
-        self._of[key] = count + 1
         self.connections += 1
         return None
 
-    def leave(self, client: str) -> None:
-        """A connection that was counted has ended."""
-        key = network_of(client)
+    def move(self, before: str | None, after: str | None) -> Reason | None:
+        """A connection that was counted for ``before`` is ``after``'s; gives why it is one too many for that one, and
+        then counts it as before."""
+        old, new = (None if client is None else network_of(client) for client in (before, after))
+        if old == new:
+            return None
+        if new is not None and not self._add(new):
+            return Reason.TOO_MANY_FROM_ADDRESS
+        if old is not None:
+            self._take(old)
+        return None
+
+    def leave(self, client: str | None) -> None:
+        """A connection that was counted (for ``client``) has ended."""
         self.connections -= 1
+        if client is not None:
+            self._take(network_of(client))
+
+    def _add(self, key: str) -> bool:
+        count = self._of.get(key, 0)
+        if count >= self.per_address:
+            return False
+        self._of[key] = count + 1
+        return True
+
+    def _take(self, key: str) -> None:
         count = self._of[key] - 1
         if count:
             self._of[key] = count

@@ -16,11 +16,14 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 from twisted.python import log
 
+from twisted_mail_node.net.tls_transport import SecureClient, SecureServer
 from twisted_mail_node.net.transport import Client, Server
 
 _log = Logger()
 
 _READABLE = select.EPOLLIN
+#: Transports whose ``doRead`` is called without more ado.
+_OURS = frozenset((Server, Client, SecureServer, SecureClient))
 
 
 class LeanReactor(EPollReactor):
@@ -40,8 +43,7 @@ class LeanReactor(EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue
-            kind = type(selectable)
-            if event == _READABLE and (kind is Server or kind is Client) and selectable.fileno() == fd:
+            if event == _READABLE and type(selectable) in _OURS and selectable.fileno() == fd:
                 try:
                     why = selectable.doRead()
                 except Exception:

@@ -99,7 +99,7 @@ def listen(reactor: Any, endpoint: str, factory: IProtocolFactory) -> Deferred[I
     """
 
     def listening(port: Any) -> Any:
-        if isinstance(port, tcp.Port):
+        if type(port) is tcp.Port:  # not one of unix sockets, which has a transport of its own
             port.transport = Server
         return port
 
