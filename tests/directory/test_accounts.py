@@ -12,13 +12,36 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mail_node.directory.accounts import AccountFile, AccountFileError
+from tests.directory.hashes import OLD
+from twisted_mail_node.directory import account_form
+from twisted_mail_node.directory.account_form import name_of
+from twisted_mail_node.directory.account_secrets import APP_PASSWORDS_MAX, Secrets, of_settings
+from twisted_mail_node.directory.accounts import AccountFile, AccountFileError, scram_hashes
 from twisted_mail_node.directory.passwords import verify
 from twisted_mail_node.message.address import Address
-from twisted_mail_node.settings import Account
+from twisted_mail_node.settings import Account, AuthenticationSettings, Settings
+from twisted_mail_node.smtp.scram import keys_of
 
 JOE = Address("joe", "example.org")
 ANN = Address('ann "b"', "bücher.example")
+#: What no account holds in version 2.
+WRONG: tuple[dict[str, object], ...] = (
+    {"salt": 5},
+    {"salt": "sentinel!"},
+    {"salt": "x" * 300},
+    {"iterations": "5"},
+    {"iterations": 10**9},
+    {"salt": "c2VudGluZWw=", "iterations": 5},
+    {"scram": []},
+    {"scram": {"SHA-256": "sentinel"}},
+    {"app_passwords": {}},
+    {"app_passwords": ["sentinel"]},
+    {"app_passwords": [{"name": "phone"}]},
+    {"app_passwords": [{"name": "phone", "hash": "sentinel"}]},
+    {"app_passwords": [{"name": "a\nb", "hash": "A" * 59 + "="}]},
+    {"app_passwords": [{"name": "phone", "hash": "A" * 59 + "=", "sentinel": 1}]},
+    {"app_passwords": [{"name": "phone", "hash": "A" * 59 + "="}] * (APP_PASSWORDS_MAX + 1)},
+)
 
 
 class AccountFileTests(SynchronousTestCase):
@@ -67,7 +90,7 @@ class AccountFileTests(SynchronousTestCase):
         """A removed account is gone; removing it again is an error."""
         self.file.add(JOE)
         self.file.add(ANN)
-        self.assertEqual(self.file.remove(JOE).address, JOE)
+        self.file.remove(JOE)
         self.assertEqual([account.address for account in self.file.list()], [ANN])
         with self.assertRaises(AccountFileError):
             self.file.remove(JOE)
@@ -137,7 +160,7 @@ class AccountFileTests(SynchronousTestCase):
         entry = {"address": "joe@example.org"}
         tables: list[object] = [
             [],
-            {"version": 2, "accounts": []},
+            {"version": 3, "accounts": []},
             {"version": 1},
             {"version": 1, "accounts": {}},
             {"version": 1, "accounts": ["joe@example.org"]},
@@ -146,6 +169,15 @@ class AccountFileTests(SynchronousTestCase):
             {"version": 1, "accounts": [entry | {"quota": -1}]},
             {"version": 1, "accounts": [entry | {"sentinel": 1}]},
             {"version": 1, "accounts": [{"address": "sentinel"}]},
+            {"version": 1, "accounts": [entry | {"disabled": True}]},
+            {"version": True, "accounts": []},
+            {"version": 2, "accounts": [entry | {"password": "$6$rounds=999999999$salt$" + "a" * 86}]},
+            *({"version": 2, "accounts": [entry | wrong]} for wrong in WRONG),
+            *({"version": 2, "accounts": [], "of_settings": [entry | {"digest": ""} | wrong]} for wrong in WRONG),
+            {"version": 2, "accounts": [], "of_settings": [entry]},
+            {"version": 2, "accounts": [], "of_settings": [entry | {"digest": 5}]},
+            {"version": 2, "accounts": [], "of_settings": [entry | {"digest": "", "password": "sentinel"}]},
+            {"version": 2, "accounts": [], "of_settings": {}},
         ]
         for table in tables:
             self.path.parent.mkdir(exist_ok=True)
@@ -163,3 +195,113 @@ class AccountFileTests(SynchronousTestCase):
         self.path.unlink()
         self.path.mkdir()
         self.assertRaises(AccountFileError, self.file.list)
+
+    # ---- version 2 -------------------------------------------------------------------------------------------
+
+    def secrets(self, address: Address = JOE) -> Secrets:
+        return self.file.read().accounts[name_of(address)][1]
+
+    def test_version_1(self) -> None:
+        """A file of version 1 is read, and is one of version 2 after the next change."""
+        self.path.parent.mkdir()
+        entry = {"address": "joe@example.org", "password": OLD, "quota": 5}
+        self.path.write_text(json.dumps({"version": 1, "accounts": [entry]}))
+        before = self.file.list()
+        self.assertEqual(before, (Account(address=JOE, password=OLD, quota=5),))
+        self.file.add(ANN)
+        self.assertEqual(json.loads(self.path.read_text())["version"], 2)
+        self.assertEqual(self.file.list()[0], before[0])
+
+    def test_round_trip(self) -> None:
+        """Everything that is kept is read as it was written."""
+        self.file.add(JOE, "sesame")
+        self.file.set(JOE, disabled=True, sends_as=("*@example.com",), mails_per_hour=7)
+        self.file.add_app_password(JOE, "phone", 1000)
+        standing = Account(address=ANN, password=OLD)
+        self.file.add_app_password(ANN, "desk", 2000, standing)
+        kept = self.file.read()
+        self.assertEqual(account_form.understood(account_form.written(kept)), kept)
+        account, secrets = kept.accounts[name_of(JOE)]
+        self.assertEqual((account.disabled, account.sends_as, account.mails_per_hour), (True, ("*@example.com",), 7))
+        self.assertEqual([(one.name, one.created) for one in secrets.app_passwords], [("phone", 1000)])
+        self.assertEqual(kept.of_settings[name_of(ANN)][1].app_passwords[0].name, "desk")
+        with self.assertRaises(AccountFileError):
+            self.file.set(ANN, disabled=True)
+
+    def test_keys(self) -> None:
+        """A password comes with its keys for SCRAM; another one has other keys under the same salt."""
+        self.file.add(JOE, "one")
+        first = self.secrets()
+        self.assertEqual(first.keys, {"SHA-256": keys_of("one", first.salt, first.iterations, "SHA-256")})
+        self.file.set_password(JOE, "two")
+        second = self.secrets()
+        self.assertEqual(second.salt, first.salt)
+        self.assertEqual(second.keys, {"SHA-256": keys_of("two", first.salt, first.iterations, "SHA-256")})
+        self.file.set_password(JOE, None)
+        self.assertEqual((self.secrets().password, self.secrets().keys), (None, {}))
+
+    def test_hashes(self) -> None:
+        """Keys are made for the mechanisms of the settings."""
+        for mechanisms, hashes in (
+            (("SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "PLAIN"), ("SHA-1", "SHA-256")),
+            (("PLAIN", "LOGIN"), ()),
+        ):
+            settings = Settings(
+                hostname="mx.example.org", state_dir=self.path.parent,
+                authentication=AuthenticationSettings(mechanisms=mechanisms),
+            )  # fmt: skip
+            self.assertEqual(scram_hashes(settings), hashes)
+            AccountFile.of(settings).add(Address(f"a{len(hashes)}", "example.org"), "sesame")
+            secrets = self.secrets(Address(f"a{len(hashes)}", "example.org"))
+            self.assertEqual(tuple(sorted(secrets.keys)), hashes)
+
+    def test_app_passwords(self) -> None:
+        """One is shown once and kept as a hash, beside the others; it is taken back by its name."""
+        self.file.add(JOE, "sesame")
+        phone, desk = (self.file.add_app_password(JOE, name, 5) for name in ("phone", "desk"))
+        self.assertNotIn(phone, self.path.read_text())
+        secrets = self.secrets()
+        self.assertEqual([getattr(secrets.fits(one), "name", None) for one in (phone, desk)], ["phone", "desk"])
+        self.assertEqual(len(secrets.all_keys("SHA-256")), 3)
+        self.file.remove_app_password(JOE, "phone")
+        self.assertIs(self.secrets().fits(phone), False)
+        self.assertIs(self.secrets().fits("sesame"), True)
+        for name in ("desk", "", "x" * 61, "a\nb"):
+            self.assertRaises(AccountFileError, self.file.add_app_password, JOE, name, 5)
+        self.assertRaises(AccountFileError, self.file.remove_app_password, JOE, "phone")
+        self.assertRaises(AccountFileError, self.file.add_app_password, ANN, "phone", 5)
+
+    def test_too_many_app_passwords(self) -> None:
+        """Nobody has so many that signing in becomes slow."""
+        file = AccountFile(self.path, ())
+        file.add(JOE)
+        for n in range(APP_PASSWORDS_MAX):
+            file.add_app_password(JOE, f"p{n}", 5)
+        self.assertRaises(AccountFileError, file.add_app_password, JOE, "more", 5)
+
+    def test_upgrade(self) -> None:
+        """What sign-ins made is kept, unless somebody changed the password meanwhile, or the account is gone."""
+        standing = Account(address=Address("set", "example.org"), password=OLD)
+        self.file.add(JOE, "one")
+        self.file.add(ANN, "one")
+        joe, ann, settings = self.secrets(), self.secrets(ANN), of_settings(standing, None)
+        self.file.set_password(ANN, "two")
+        wanted = Secrets("$argon2id$v=19$m=19456,t=2,p=1$eCCwTUKTn1mJA8dLJ93F9Q$CIRjagl3fOijXH8grj9kpLv8SzBL4GTP")
+        nobody = Address("gone", "example.org")
+        found = self.file.upgrade(
+            [(JOE, None, joe, wanted), (ANN, None, ann, wanted), (nobody, None, joe, wanted),
+             (standing.address, standing, settings, wanted)]
+        )  # fmt: skip
+        self.assertEqual(set(found), {JOE, ANN, standing.address})
+        self.assertEqual(self.secrets(), wanted)
+        self.assertTrue(verify(self.secrets(ANN).password, "two"))
+        (of_settings_kept,) = self.file.read().of_settings.values()
+        self.assertEqual(of_settings(standing, of_settings_kept[1]).password, wanted.password)
+
+    def test_forgotten(self) -> None:
+        """What is kept of an account of the settings goes with ``remove``, and when a command adds the account."""
+        standing = Account(address=JOE, password=OLD)
+        for forget in (self.file.remove, self.file.add):
+            self.file.add_app_password(JOE, "phone", 5, standing)
+            forget(JOE)
+            self.assertEqual(self.file.read().of_settings, {})

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.directory.hashes import OLD
 from twisted_mail_node.directory import census as census_module
+from twisted_mail_node.directory.account_secrets import Secrets
 from twisted_mail_node.directory.accounts import AccountFile, AccountFileError
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.directory.resolution import Resolution
@@ -369,3 +371,69 @@ class ReloadTests(DirectoryTests):
             self.resolve(directory, f"joe+{number}@example.org")
             directory.maildir_path(Address(f"x{number}", "example.org"))
         self.assertEqual((len(directory._census.answers), len(directory._census._paths)), (2, 2))
+
+
+class SigningInTests(DirectoryTests):
+    """Who signs in, and what they write from."""
+
+    def test_signing_in(self) -> None:
+        """An address in any case, or a name in the first domain; no alias, subaddress, catch-all or other domain."""
+        directory = self.directory(
+            "joe@example.org ann@example.com",
+            {"sales@example.org": "joe@example.org"},
+            domains=(Domain(name="example.org", subaddress_separator="+", catch_all=parsed("joe@example.org")),
+                     Domain(name="example.com")),
+        )  # fmt: skip
+        for name in ("joe@example.org", "JOE@Example.ORG", "joe", "Joe"):
+            self.assertEqual(str(directory.signing_in(name).address), "joe@example.org")  # type: ignore[union-attr]
+        for name in ("ann", "sales@example.org", "joe+x@example.org", "x@example.org", "joe@example.net", "", "@",
+                     "joe@", "postmaster", "joe@example.org ", "\0", "\ud800@example.org"):  # fmt: skip
+            self.assertIsNone(directory.signing_in(name), name)
+        self.assertEqual(directory.first_domain(), "example.org")
+
+    def owns(self, directory: Directory, owner: str) -> set[str]:
+        """Which of many addresses the owner may write from."""
+        tried = ("joe@example.org JOE@EXAMPLE.org joe+x@example.org ann@example.org sales@example.org "
+                 "sales+x@example.org all@example.org fwd@example.org x@example.org postmaster@example.org "
+                 "joe@example.com x@example.net boss@example.net")  # fmt: skip
+        return {text for text in tried.split() if directory.owns(parsed(owner), parsed(text))}
+
+    def test_owns(self) -> None:
+        """Its own address in any case and with a subaddress, that of an alias straight to it, and what it was given;
+        not where a catch-all leads, not an alias of an alias, not who forwards to it."""
+        directory = self.directory(
+            aliases={"sales@example.org": "joe@example.org x@example.net", "all@example.org": "sales@example.org",
+                     "fwd@example.org": "joe@example.org"},
+            domain={"subaddress_separator": "+", "catch_all": parsed("joe@example.org")},
+            people=(
+                Account(address=parsed("joe@example.org")),
+                Account(address=parsed("fwd@example.org")),
+                Account(address=parsed("ann@example.org"), sends_as=("*@example.net", "Postmaster@example.org")),
+                Account(address=parsed("off@example.org"), disabled=True, sends_as=("*@example.org",)),
+            ),
+        )  # fmt: skip
+        joe = "joe@example.org JOE@EXAMPLE.org joe+x@example.org sales@example.org sales+x@example.org"
+        self.assertEqual(self.owns(directory, "joe@example.org"), set(joe.split()))
+        ann = "ann@example.org x@example.net boss@example.net postmaster@example.org"
+        self.assertEqual(self.owns(directory, "ann@example.org"), set(ann.split()))
+        self.assertEqual(self.owns(directory, "off@example.org"), set())
+        self.assertEqual(self.owns(directory, "gone@example.org"), set())
+
+    def test_no_separator(self) -> None:
+        """Where the domain has no separator, there are no subaddresses."""
+        self.assertEqual(len(self.owns(self.directory("joe@example.org"), "joe@example.org")), 2)
+
+    def test_secrets(self) -> None:
+        """Secrets of both sources are there; those of a sign-in are taken over unless a reload came between."""
+        AccountFile(self.state / "accounts.json").add(Address("ann", "example.org"), "sesame")
+        directory = self.directory(people=(Account(address=parsed("joe@example.org"), password=OLD),))
+        joe, ann = (directory.account(parsed(f"{name}@example.org")) for name in ("joe", "ann"))
+        assert joe is not None
+        self.assertEqual(directory.secrets(joe).password, OLD)
+        self.assertTrue(directory.secrets(ann).keys)
+        self.assertFalse(directory.secrets(None).can_sign_in())
+        seen, now = directory.secrets(joe), Secrets("x")
+        self.assertTrue(directory.keep_secrets(joe.address, seen, now))
+        self.assertIs(directory.secrets(joe), now)
+        self.assertFalse(directory.keep_secrets(joe.address, seen, Secrets("y")))
+        self.assertIs(directory.secrets(joe), now)

@@ -13,6 +13,7 @@ from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.message.address import Address, domain_key
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import Account, Settings
+from twisted_mail_node.smtp.grammar import parse_address
 
 #: Answers kept, some 300 octets each. Only addresses somebody has are kept: guesses push nothing out.
 CACHE_MAX = 10_000
@@ -129,6 +130,36 @@ class Census:
         resident = self._residents.find(domain.key, address.local_part) if domain else None
         return resident.account if resident else None
 
+    def signing_in(self, name: str) -> Account | None:
+        """The account somebody means who signs in as ``name``: its address in any case, or a name in the first domain.
+
+        No alias, no subaddress, no catch-all: these are names of mail, and nobody's to sign in with.
+        """
+        if "@" not in name:
+            domain = next(iter(self.domains))
+            resident = self._residents.find(domain.key, name)
+            return resident.account if resident else None
+        try:
+            return self.account(parse_address(name))
+        except ValueError:
+            return None
+
+    def owns(self, owner: Account, address: Address) -> bool:
+        """Whether mail from ``address`` may come from the account: it is its own, or that of an alias that leads
+        straight to it, with a subaddress or without; or the account was given it (``sends_as``)."""
+        domain = self.domains.find(address.domain) if address.domain else None
+        if domain is not None:
+            resident = self._residents.find(domain.key, address.local_part) or self._residents.find(
+                domain.key, self._without_subaddress(address.local_part, domain)
+            )
+            if resident is not None and resident.account is not None:
+                # Somebody who forwards to others has not given them the address.
+                if resident.name == _name(owner.address):
+                    return True
+            elif resident is not None and any(self.account(target) is owner for target in resident.leads_to):
+                return True
+        return any(_fits(pattern, address) for pattern in owner.sends_as)
+
     def mailbox_exists(self, address: Address) -> bool:
         """True for what ``resolve`` gives as a target of ours."""
         domain = self.domains.find(address.domain)
@@ -166,6 +197,17 @@ class Census:
                 yield f"{what} leads to {missing}, whom nobody has"
             if expansion.looped:
                 yield f"{what} leads in a circle, or further than ten aliases or a thousand addresses"
+
+
+def _fits(pattern: str, address: Address) -> bool:
+    """Whether an address is the one a pattern of ``sends_as`` names, or in the domain it names."""
+    local_part, _, domain = pattern.rpartition("@")
+    try:
+        if domain_key(domain) != domain_key(address.domain):
+            return False
+        return local_part == "*" or folded(parse_address(pattern).local_part) == folded(address.local_part)
+    except ValueError:
+        return False
 
 
 def _postmaster(domain: LocalDomain) -> Address:

@@ -1,7 +1,8 @@
-"""The directory the rest of the node asks: what an address means, whether a domain is ours, where a mailbox lies.
+"""The directory the rest of the node asks: what an address means, whether a domain is ours, where a mailbox lies,
+what is kept of an account's passwords.
 
-All answers come from one census, made from the settings and ``state_dir/accounts.json``. ``reload`` makes the next
-one and puts it in the old one's place in one assignment, so that no question ever sees half of a change.
+All answers come from one census and its secrets, made from the settings and ``state_dir/accounts.json``. ``reload``
+makes the next ones and puts them in the old ones' place at once, so that no question ever sees half of a change.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from zope.interface import implementer
 
-from twisted_mail_node.directory.accounts import FILE_NAME, AccountFile
+from twisted_mail_node.directory.account_form import name_of
+from twisted_mail_node.directory.account_secrets import NOBODY, Secrets, of_settings
+from twisted_mail_node.directory.accounts import AccountFile
 from twisted_mail_node.directory.census import Census
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.interfaces import IDirectory
@@ -27,18 +30,23 @@ class Directory:
 
         :raises ValueError: the account file is damaged, or the settings contradict themselves.
         """
-        self._census = self._taken(settings)
+        self._census, self._secrets = self._taken(settings)
 
     def reload(self, settings: Settings) -> None:
         """Let these settings and the account file as it is now be in force. Blocks on the disk.
 
         :raises ValueError: as above; everything stays as it was.
         """
-        self._census = self._taken(settings)
+        self._census, self._secrets = self._taken(settings)
 
     @staticmethod
-    def _taken(settings: Settings) -> Census:
-        return Census(settings, AccountFile(settings.state_dir / FILE_NAME).list())
+    def _taken(settings: Settings) -> tuple[Census, dict[Address, Secrets]]:
+        kept = AccountFile.of(settings).read()
+        secrets = {account.address: one for account, one in kept.accounts.values()}
+        for account in settings.accounts:
+            _, earlier = kept.of_settings.get(name_of(account.address), (None, None))
+            secrets[account.address] = of_settings(account, earlier)
+        return Census(settings, (account for account, _ in kept.accounts.values())), secrets
 
     async def resolve(self, address: Address) -> Resolution:
         """What the address means here. Never raises; takes about a microsecond when asked again."""
@@ -76,6 +84,38 @@ class Directory:
     def accounts(self) -> tuple[Account, ...]:
         """All accounts: those of the settings, then those of the account file."""
         return self._census.accounts
+
+    # ---- who signs in ----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> object:
+        """Another object after each ``reload``: what was found out about the accounts holds while it is the same."""
+        return self._census
+
+    def signing_in(self, name: str) -> Account | None:
+        """The account somebody means who signs in as ``name``: its address in any case, or a name in the first local
+        domain."""
+        return self._census.signing_in(name)
+
+    def first_domain(self) -> str:
+        """The domain of those who sign in with a bare name, in its look-up spelling."""
+        return next(iter(self._census.domains)).key
+
+    def owns(self, owner: Address, address: Address) -> bool:
+        """Whether the account ``owner`` may write from ``address``. Not when it is gone, or disabled, meanwhile."""
+        account = self._census.account(owner)
+        return account is not None and not account.disabled and self._census.owns(account, address)
+
+    def secrets(self, account: Account | None) -> Secrets:
+        """What is kept of an account's passwords; for nobody there are none."""
+        return NOBODY if account is None else self._secrets.get(account.address, NOBODY)
+
+    def keep_secrets(self, address: Address, seen: Secrets, now: Secrets) -> bool:
+        """Take over what a sign-in made of ``seen``; not when others came meanwhile with a reload."""
+        if self._secrets.get(address) is not seen:
+            return False
+        self._secrets[address] = now
+        return True
 
     def problems(self) -> list[str]:
         """Sentences about aliases and catch-alls that lead to nobody: nothing that stops the node."""
