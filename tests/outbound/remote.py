@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -15,14 +16,14 @@ from zope.interface import implementer
 
 from twisted_mail_node.dns.answer import MX, Answer
 from twisted_mail_node.events import AttemptFailed, Event
-from twisted_mail_node.interfaces import IContent, IResolver
+from twisted_mail_node.interfaces import IContent, IResolver, ITlsSession
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.relay import RelayManager
 from twisted_mail_node.queue.request import DeliveryRequest
-from twisted_mail_node.settings import QueueSettings
+from twisted_mail_node.settings import QueueSettings, TlsLevel
 
 HEADER = b"Received: from a by b\r\n"
 SENDER = Address("ann", "example.org")
@@ -66,15 +67,59 @@ class Content:
             yield self._octets[at : at + self._block]
 
 
+@implementer(ITlsSession)
+class TlsSession:
+    """A session whose handshake the test completes."""
+
+    version = cipher = server_name = ""
+    resumed = verified = False
+    why = "the handshake is not completed"
+    peer = None
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"{self.version} with {self.cipher}"
+
+    def channel_binding(self) -> bytes | None:
+        return None
+
+
+class FakeTls:
+    """Begins handshakes, which do nothing until the test completes or breaks them.
+
+    :ivar fails: what ``secure`` raises, if anything.
+    """
+
+    fails: Exception | None = None
+
+    def secure(self, transport: Any, host: str) -> TlsSession:
+        if self.fails is not None:
+            raise self.fails
+        assert transport.session is None, "TLS in TLS"
+        assert not transport.value(), "not heard before the handshake"
+        transport.session = TlsSession(host)
+        return transport.session  # type: ignore[no-any-return]
+
+
 class Transport(StringTransport):
-    """What the connection wrote, and whether it closed."""
+    """What the connection wrote, and whether it closed.
+
+    :ivar in_clear: what of it was written before a handshake began.
+    :ivar session: the TLS session, from the beginning of its handshake.
+    """
 
     aborted = False
+    in_clear = b""
+    session: TlsSession | None = None
     all_written = b""
 
     def write(self, data: bytes) -> None:
         if not self.disconnected:
             self.all_written += data
+            if self.session is None:
+                self.in_clear += data
             super().write(data)  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
@@ -109,12 +154,40 @@ class Host:
         """Greeting and EHLO; gives what the client wrote after them."""
         assert self.heard() == b""
         assert self.says("220 mx ready") == b"EHLO mx.example.org\r\n"
+        return self.offers(*extensions)
+
+    def offers_tls(self, *extensions: str) -> None:
+        """Greeting and EHLO with STARTTLS, and a 220 to STARTTLS: the handshake has begun."""
+        assert self.greets("STARTTLS", *extensions) == b"STARTTLS\r\n"
+        assert self.says("220 2.0.0 begin") == b""
+        assert self.transport.session is not None
+
+    def completes(self, why: str = "") -> bytes:
+        """The handshake's end; gives what the client writes then.
+
+        :param why: why the certificate is not good, ``""``: it is.
+        """
+        session = self.transport.session
+        assert session is not None
+        session.version, session.cipher = "TLSv1.3", "TLS_AES_256_GCM_SHA384"
+        session.verified, session.why = not why, why
+        self.protocol.handshakeCompleted()
+        return self.heard()
+
+    def offers(self, *extensions: str) -> bytes:
+        """The reply to EHLO; gives what the client writes then."""
         lines = ["mx.example.net", *extensions]
         return self.says(*[f"250{'-' if n < len(lines) else ' '}{line}" for n, line in enumerate(lines, 1)])
 
-    def closes(self) -> None:
+    def secures(self, *extensions: str, why: str = "") -> bytes:
+        """Everything from the greeting to the second EHLO; gives what the client writes after that."""
+        self.offers_tls()
+        assert self.completes(why) == b"EHLO mx.example.org\r\n"
+        return self.offers(*extensions)
+
+    def closes(self, why: BaseException | None = None) -> None:
         self.transport.disconnected = True
-        self.protocol.connectionLost()
+        self.protocol.connectionLost(connectionDone if why is None else Failure(why))
 
     @property
     def is_closed(self) -> bool:
@@ -155,12 +228,15 @@ class Node:
         self.hosts: list[Host] = []
         self.down: set[str] = set()
         self.events: list[Event] = []
+        self.tls = FakeTls()
         self.relay = RelayManager(
             hostname="mx.example.org",
             resolver=resolver,
             reactor=self.reactor,
             publish=self.events.append,
             settings=QueueSettings(**settings),
+            tls=self.tls,
+            handshake_time=20.0,
             connect=self._connect,
         )
 
@@ -185,6 +261,7 @@ class Node:
         next_hop: str = "example.net",
         deadline: float = 3600.0,
         sender: Address | None = SENDER,
+        level: TlsLevel = "opportunistic",
         **envelope: Any,
     ) -> Deferred[Sequence[DeliveryStatus]]:
         """Have a mail delivered."""
@@ -199,6 +276,7 @@ class Node:
             content if isinstance(content, Content) else Content(content),
             next_hop,
             deadline,
+            level,
         )
         return Deferred.fromCoroutine(self.relay.deliver(request))
 

@@ -282,6 +282,38 @@ class ChunkingTests(Dialogue):
         self.assertTrue(self.first.endswith(HEADER + b"a\nb\rc\0"))
 
 
+class DeliverByTests(Dialogue):
+    def test_passed_on(self) -> None:
+        """BY goes to a host that offers it, and the status of what it takes says that it does."""
+        for extensions, written, passed_on in (
+            (("DELIVERBY",), MAIL.replace(b"\r\n", b" BY=60;N\r\n") + RCPT + b"DATA\r\n", True),
+            ((), GROUP, False),
+        ):
+            self.node = Node()
+            sent = self.node.send(deliver_by=60.0, by_mode="N")
+            host = self.host("PIPELINING", *extensions)
+            self.assertEqual(self.first, written)
+            host.says("250 ok", "250 ok", "354 go")
+            host.says("250 2.0.0 taken")
+            self.assertEqual(self.status(sent).by_passed_on, passed_on)
+
+    def test_refused(self) -> None:
+        """Not the status of what it refuses."""
+        sent = self.node.send(deliver_by=60.0, by_mode="R")
+        host = self.host("PIPELINING", "DELIVERBY")
+        host.says("250 ok", "250 ok", "354 go")
+        host.says("554 5.6.0 no")
+        self.assertFalse(self.status(sent).by_passed_on)
+
+    def test_next_mail(self) -> None:
+        """What cannot go to a host does not end the connection: the next mail takes it."""
+        refused = self.node.send(deliver_by=60.0, by_mode="R")
+        self.node.send()
+        self.host("PIPELINING")
+        self.assertEqual(self.status(refused)[:3], (Action.FAILED, "5.4.7", Reason.NOT_IN_TIME))
+        self.assertEqual(self.first, GROUP)
+
+
 class ObstacleTests(Dialogue):
     def refused(self, *extensions: str, **mail: object) -> DeliveryStatus:
         sent = self.node.send(**mail)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A connection to a host that takes mail: greeting, then one mail transaction after the other, told as one coroutine.
+"""A connection to a host that takes mail: introduction, then one mail transaction after the other, as one coroutine.
 
 With PIPELINING (RFC 2920) a mail costs one round trip: the end of a mail's content and the commands of the next mail
 go out in the same write; with CHUNKING (RFC 3030) a small mail goes out whole.
@@ -12,12 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.outbound.introduction import Introduction, Tls
 from twisted_mail_node.outbound.job import Broken, Job
+from twisted_mail_node.outbound.security import Need
 from twisted_mail_node.outbound.transaction import RECIPIENTS_MAX, Transaction, Way, plan
-from twisted_mail_node.outbound.wire import Times, Wire
+from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
-from twisted_mail_node.smtp.client import NOTHING_OFFERED
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.smtp.stuffing import BareNewlineError
 from twisted_mail_node.threads import in_thread
@@ -48,12 +49,9 @@ class Owner(Protocol):
         """The connection has ended. Told once, the last thing of all."""
 
 
-class RelayConnection(Wire):
-    """One connection.
+class RelayConnection(Introduction):
+    """One connection. Its other parameters are those of ``Introduction``.
 
-    :param hostname: what we say in EHLO.
-    :param host: name of the host, for statuses.
-    :param address: its address and port, for statuses.
     :param mails_max: transactions until we close it.
     :ivar introduced: fires when the host is ready for mail; fails with ``Broken`` when it will not be.
     :ivar mails: transactions begun.
@@ -70,23 +68,23 @@ class RelayConnection(Wire):
         address: str,
         mails_max: int,
         times: Times,
+        need: Need,
+        tls: Tls | None,
     ) -> None:
-        self.host = host
-        self.address = address
         self.introduced: Deferred[None] = Deferred()
         self.mails = self.finished = 0
+        self._now = reactor.seconds
         self._owner = owner
-        self._hostname = hostname
-        self._times = times
         self._mails_max = mails_max
         self._recipients_max = RECIPIENTS_MAX
-        self._offered = NOTHING_OFFERED
         self._leaving = False
         self._dirty = False  # the host has a transaction that came to nothing
         self._rest: Job | None = None  # has recipients for a transaction after the one under way
         self._current: Transaction | None = None
         self._following: Transaction | None = None
-        super().__init__(reactor)
+        super().__init__(
+            hostname=hostname, reactor=reactor, host=host, address=address, need=need, tls=tls, times=times
+        )
 
     # what others call
 
@@ -109,6 +107,9 @@ class RelayConnection(Wire):
     async def _story(self) -> None:
         try:
             await self._introduce()
+            offered = self._offered
+            self._mails_max = min(self._mails_max, offered.mail_max or self._mails_max)
+            self._recipients_max = min(RECIPIENTS_MAX, offered.rcpt_max or RECIPIENTS_MAX)
             self.introduced.callback(None)
             while True:
                 transaction = self._next()
@@ -125,24 +126,6 @@ class RelayConnection(Wire):
         else:
             self._end(None)
 
-    async def _introduce(self) -> None:
-        """The greeting, EHLO, or HELO for a host that knows no better (RFC 5321 section 3.2)."""
-        greeting = await self._reply(self._times.greeting)
-        if not greeting.is_positive:
-            raise _not_ready(greeting)
-        self._ask(client.ehlo(self._hostname))
-        reply = await self._reply(self._times.greeting)
-        if reply.is_positive:
-            self._offered = offered = client.parse_ehlo(reply)
-            self._mails_max = min(self._mails_max, offered.mail_max or self._mails_max)
-            self._recipients_max = min(RECIPIENTS_MAX, offered.rcpt_max or RECIPIENTS_MAX)
-            return
-        if reply.is_permanent:
-            self._ask(client.ehlo(self._hostname, "HELO"))
-            reply = await self._reply(self._times.greeting)
-        if not reply.is_positive:
-            raise _not_ready(reply)
-
     def _next(self) -> Transaction | None:
         """What is to be sent next: the rest of the job in hand, or the job that has waited longest."""
         while not self._leaving and self.mails < self._mails_max:
@@ -150,7 +133,7 @@ class RelayConnection(Wire):
             self._rest = None
             if job is None:
                 return None
-            transaction = plan(job, self._offered, self._recipients_max, self.host, self.address)
+            transaction = plan(job, self._offered, self._recipients_max, self.peer, self._now)
             if job.todo:
                 self._rest = job
             if transaction is not None:
@@ -271,7 +254,7 @@ class RelayConnection(Wire):
                     return
         except (BareNewlineError, OSError) as error:
             # The host waits for more and must not get it: without the end it has no mail (RFC 5321 section 4.1.1.4).
-            transaction.settle(_unfit(error))
+            transaction.settle(_unreadable(error))
             raise Broken(Reason.INTERNAL, "4.3.0", str(error)) from error
         finally:
             self._full = False
@@ -343,7 +326,8 @@ class RelayConnection(Wire):
             transaction.finish(broken.reply)  # 421, or a refusal of the content
         elif transaction.sent and broken.reply is None:
             words = f"{broken.words} after the content had been sent"
-            status = DeliveryStatus(Action.DELAYED, "4.4.2", Reason.UNCERTAIN, words, self.host, self.address)
+            host, address, tls, _ = self.peer
+            status = DeliveryStatus(Action.DELAYED, "4.4.2", Reason.UNCERTAIN, words, host, address, tls=tls)
             transaction.settle(status)
         else:
             transaction.give_back()
@@ -355,13 +339,7 @@ class RelayConnection(Wire):
         return None if self._current is None else self._current.job.expires
 
 
-def _not_ready(reply: Reply) -> Broken:
-    if reply.is_permanent:
-        return Broken(Reason.HOST_REFUSED, reply.enhanced or "5.3.2", str(reply), reply)
-    return Broken(Reason.HOST_NOT_READY, reply.enhanced or "4.3.2", str(reply), reply)
-
-
-def _unfit(error: Exception) -> DeliveryStatus:
+def _unreadable(error: Exception) -> DeliveryStatus:
     """Content that turned out not to be what it should be while it was sent."""
     if isinstance(error, BareNewlineError):
         return DeliveryStatus(Action.FAILED, "5.6.3", Reason.BARE_NEWLINE, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
@@ -13,6 +14,20 @@ from twisted_mail_node.smtp.reply import Reply
 
 #: Characters of a remote reply that are kept with a recipient: it goes into the spool, the log and a DSN.
 WORDS_MAX = 2000
+
+
+class Peer(NamedTuple):
+    """The host at the other end of a connection, as statuses and events show it.
+
+    :ivar address: its address and port.
+    :ivar tls: how the connection is protected (``TLSv1.3 …, verified``), ``""``: not at all.
+    :ivar fell_back: its TLS broke, so this connection is in the clear.
+    """
+
+    host: str
+    address: str
+    tls: str = ""
+    fell_back: bool = False
 
 
 class Broken(Exception):
@@ -28,15 +43,15 @@ class Broken(Exception):
         self.words = words
         self.reply = reply
 
-    def delivery_status(self, host: str, address: str) -> DeliveryStatus:
+    def delivery_status(self, peer: Peer) -> DeliveryStatus:
         """The delay that this means for a mail which has not been handed over."""
-        if self.reply is not None:
-            words = str(self.reply)[:WORDS_MAX]
-            return DeliveryStatus(Action.DELAYED, self.status, self.reason, words, host, address, True)
-        return DeliveryStatus(Action.DELAYED, self.status, self.reason, self.words, host, address)
+        words = self.words if self.reply is None else str(self.reply)[:WORDS_MAX]
+        host, address, tls, _ = peer
+        from_remote = self.reply is not None
+        return DeliveryStatus(Action.DELAYED, self.status, self.reason, words, host, address, from_remote, False, tls)
 
 
-def reply_status(reply: Reply, host: str, address: str, dsn: bool = False) -> DeliveryStatus:
+def reply_status(reply: Reply, peer: Peer, dsn: bool = False) -> DeliveryStatus:
     """What a host's reply to RCPT, MAIL or the end of the content means for a recipient (RFC 5321 section 4.2.1).
 
     A reply without an enhanced status code gets that of its class (RFC 3463 section 2).
@@ -44,15 +59,20 @@ def reply_status(reply: Reply, host: str, address: str, dsn: bool = False) -> De
     :param dsn: the host offers DSN.
     """
     kind = reply.code // 100
+    host, address, tls, fell_back = peer
     if kind == 2:
         action, reason = Action.RELAYED, Reason.RELAYED
+    elif reply.code == 530 and fell_back:
+        # "Must issue a STARTTLS command first" (RFC 3207 section 4), which we did: its TLS may be mended by and by.
+        status = f"4{reply.enhanced[1:] or '.7.10'}"
+        return DeliveryStatus(Action.DELAYED, status, Reason.TLS_FAILED, str(reply)[:WORDS_MAX], host, address, True)
     elif kind == 5:
         action, reason = Action.FAILED, Reason.REMOTE_REFUSED
     else:
         action, reason, kind = Action.DELAYED, Reason.REMOTE_DELAYED, 4
     words = str(reply)[:WORDS_MAX]
     return DeliveryStatus(
-        action, reply.enhanced or f"{kind}.0.0", reason, words, host, address, True, dsn and kind == 2
+        action, reply.enhanced or f"{kind}.0.0", reason, words, host, address, True, dsn and kind == 2, tls
     )
 
 

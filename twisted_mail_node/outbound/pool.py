@@ -20,7 +20,9 @@ from twisted_mail_node.dns.exchangers import NoExchanger
 from twisted_mail_node.events import AttemptFailed, Publish
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
+from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Broken, Job
+from twisted_mail_node.outbound.security import FELL_BACK, Demand, Need, Security
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.reasons import Reason
 
@@ -44,16 +46,17 @@ _log = Logger()
 
 
 class Target(NamedTuple):
-    """A place to connect to: the host's name, an IP address and a port."""
+    """A place to connect to.
+
+    :ivar address: IP address and port as statuses and events show them.
+    :ivar need: how the connection must be protected.
+    """
 
     host: str
     ip: str
     port: int
-
-    @property
-    def address(self) -> str:
-        """Address and port as statuses and events show them."""
-        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+    address: str
+    need: Need
 
 
 class Means(NamedTuple):
@@ -62,6 +65,7 @@ class Means(NamedTuple):
     :ivar connect: ``connect(target, protocol)`` fires when the connection stands; fails when it will not.
     :ivar connections_max: connections to one next hop.
     :ivar mails_max: mails over one connection.
+    :ivar tls: gives connections their TLS; ``None``: nothing goes out with TLS.
     """
 
     hostname: str
@@ -71,10 +75,12 @@ class Means(NamedTuple):
     connections_max: int
     mails_max: int
     times: Times
+    tls: Tls | None
+    security: Security
 
 
 class Pool:
-    """All connections to one next hop, and the jobs that wait for one.
+    """All connections to one next hop on which the same is asked, and the jobs that wait for one.
 
     :param targets: finds the hosts in the order to try them; raises ``NoExchanger`` or ``DNSError``.
     :param emptied: called when nothing is left: no job, no connection.
@@ -82,12 +88,13 @@ class Pool:
 
     def __init__(
         self,
-        next_hop: str,
+        demand: Demand,
         means: Means,
         targets: Callable[[], Awaitable[Sequence[Target]]],
         emptied: Callable[[Pool], None],
     ) -> None:
-        self.next_hop = next_hop
+        self.demand = demand
+        self.next_hop = demand.next_hop
         self._means = means
         self._targets = targets
         self._emptied = emptied
@@ -132,10 +139,14 @@ class Pool:
             connection.abort()
 
     def status(self) -> dict[str, object]:
-        """Connections and waiting mails, for the control socket."""
+        """Connections, how they are protected, and waiting mails, for the control socket."""
+        sessions = [connection.tls for connection in self._ready if connection.tls is not None]
         return {
             "next_hop": self.next_hop,
+            "tls": self.demand.protection,
             "connections": len(self._ready),
+            "secured": len(sessions),
+            "verified": sum(session.verified for session in sessions),
             "idle": len(self._idle),
             "opening": self._opening,
             "waiting": len(self._waiting),
@@ -172,7 +183,7 @@ class Pool:
         """
         if broken is not None:
             job.tries += 1
-            job.failure = broken.delivery_status(connection.host, connection.address)
+            job.failure = broken.delivery_status(connection.peer)
             if connection.finished == 0:
                 job.avoid += (connection.address,)
                 self._failed(connection.host, connection.address, job.failure)
@@ -288,7 +299,18 @@ class Pool:
             self._give_up(_verdict(failures, skipped) if failures else None)
 
     async def _try(self, target: Target) -> DeliveryStatus | None:
-        """One host: ``None`` when it is ready for mail."""
+        """One host: ``None`` when it is ready for mail. Where TLS is opportunistic and breaks, again in the clear."""
+        failure = await self._connect(target)
+        if failure is None or failure.reason is not Reason.TLS_FAILED or target.need.must or self._closing:
+            return failure
+        # RFC 7435 section 3: whoever would have taken the clear gets the clear, not nothing.
+        words = f"{failure.words}; it is tried again in the clear"
+        self._failed(target.host, target.address, failure._replace(words=words))
+        self._means.security.broke(target.address)
+        return await self._connect(target._replace(need=FELL_BACK))
+
+    async def _connect(self, target: Target) -> DeliveryStatus | None:
+        """One connection: ``None`` when its host is ready for mail."""
         host, address = target.host, target.address
         means = self._means
         connection = RelayConnection(
@@ -299,8 +321,10 @@ class Pool:
             address=address,
             mails_max=means.mails_max,
             times=means.times,
+            need=target.need,
+            tls=means.tls,
         )
-        # Introduced is who has said EHLO: from then on it takes jobs by itself, so it must be known before it does.
+        # Introduced is who is ready for mail: from then on it takes jobs by itself, so it must be known before it does.
         connection.introduced.addCallback(lambda _: self._ready.append(connection))
         self._all.add(connection)
         connecting = means.connect(target, connection)
@@ -316,7 +340,7 @@ class Pool:
         try:
             await connection.introduced
         except Broken as broken:
-            status = broken.delivery_status(host, address)
+            status = broken.delivery_status(connection.peer)
             if broken.reason in (Reason.CONNECTION_LOST, Reason.REMOTE_DELAYED):
                 status = status._replace(reason=Reason.HOST_NOT_READY)
             return status._replace(status=f"4{status.status[1:]}")
@@ -349,14 +373,14 @@ class Pool:
 
 
 def _verdict(failures: list[DeliveryStatus], skipped: bool) -> DeliveryStatus:
-    """What it means that no host took us: a delay, unless each of them answered that it takes no mail from us.
+    """What it means that no host took us: a delay, unless each of them said what no waiting will change.
 
-    A greeting of 5yz speaks for one host only; RFC 7504 section 4 wants the others asked, and the mail returned when
-    all say so.
+    That is a greeting of 5yz, which speaks for one host only: RFC 7504 section 4 wants the others asked, and the mail
+    returned when all say so. And it is that a host cannot have a mail with REQUIRETLS (RFC 8689 section 4.2.1).
 
     :param skipped: a host was left out, so nothing is final.
     """
     last = failures[-1]
-    if skipped or not all(failure.reason is Reason.HOST_REFUSED for failure in failures):
+    if skipped or not all(failure.reason in (Reason.HOST_REFUSED, Reason.REQUIRETLS) for failure in failures):
         return last
     return last._replace(action=Action.FAILED, status=f"5{last.status[1:]}")

@@ -6,12 +6,12 @@ becomes several transactions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 
-from twisted_mail_node.message.envelope import Body
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.outbound.job import Job, reply_status
+from twisted_mail_node.outbound.declared import ObstacleError, body_and_smtputf8, mail_command
+from twisted_mail_node.outbound.job import Job, Peer, reply_status
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
@@ -37,36 +37,6 @@ class Way(Enum):
     DATA = auto()
 
 
-class ObstacleError(Exception):
-    """The mail cannot go to this host at all."""
-
-    def __init__(self, status: str, reason: Reason, words: str, action: Action = Action.FAILED) -> None:
-        super().__init__(words)
-        self.status = DeliveryStatus(action, status, reason, words)
-
-
-def _declared(request: DeliveryRequest, offered: Offered) -> tuple[Body | None, bool]:
-    """BODY and SMTPUTF8 for MAIL. :raises ObstacleError: the host does not offer what the mail needs."""
-    envelope = request.envelope
-    reverse_path = envelope.reverse_path
-    smtputf8 = (
-        envelope.smtputf8
-        or not (reverse_path is None or reverse_path.is_ascii)
-        or not all(recipient.address.is_ascii for recipient in request.recipients)
-    )
-    if smtputf8 and not offered.smtputf8:
-        raise ObstacleError("5.6.7", Reason.SMTPUTF8, "the mail needs SMTPUTF8, which the host does not offer")
-    if envelope.body == "BINARYMIME":
-        if not offered.binary:
-            raise ObstacleError("5.6.3", Reason.EIGHT_BIT, "the mail needs BINARYMIME, which the host does not offer")
-        return "BINARYMIME", smtputf8
-    if request.content.eight_bit or not request.header.isascii():
-        if not offered.eight_bit:
-            raise ObstacleError("5.6.3", Reason.EIGHT_BIT, "the mail needs 8BITMIME, which the host does not offer")
-        return "8BITMIME", smtputf8
-    return None, smtputf8
-
-
 class Transaction:
     """A job's recipients, or some of them, on one connection.
 
@@ -82,20 +52,20 @@ class Transaction:
     """
 
     __slots__ = (
-        "_address", "_dsn", "_host", "_mail_refused", "_whole", "accepted", "body", "commands", "content", "job",
-        "later", "numbers", "opened", "reset", "sent", "size", "way",
+        "_by", "_dsn", "_mail_refused", "_peer", "_whole", "accepted", "body", "commands", "content", "job", "later",
+        "numbers", "opened", "reset", "sent", "size", "way",
     )  # fmt: skip
 
-    def __init__(self, job: Job, offered: Offered, most: int, host: str, address: str) -> None:
+    def __init__(self, job: Job, offered: Offered, most: int, peer: Peer, now: Callable[[], float]) -> None:
         """Takes its recipients out of ``job.todo``. :raises ObstacleError: the mail cannot go to this host."""
         request = job.request
-        envelope, content = request.envelope, request.content
+        content = request.content
         self.job = job
         self.size = size = len(request.header) + content.size
         if offered.size and size > offered.size:
             words = f"the mail has {size} octets, the host takes {offered.size}"
             raise ObstacleError("5.3.4", Reason.TOO_LARGE_FOR_HOST, words)
-        self.body, smtputf8 = _declared(request, offered)
+        self.body, smtputf8 = body_and_smtputf8(request, offered)
         octets = content.octets
         self._whole = None if octets is None or size > WHOLE_MAX else request.header + octets
         if size == 0:
@@ -105,21 +75,11 @@ class Transaction:
                 refuse_bare_newlines(self._whole)
             except BareNewlineError as error:
                 raise ObstacleError("5.6.3", Reason.BARE_NEWLINE, str(error)) from None
-        self._dsn = dsn = offered.dsn
-        try:
-            mail = client.mail(
-                envelope.reverse_path,
-                size=size if offered.size is not None else None,
-                body=self.body,
-                smtputf8=smtputf8,
-                ret=envelope.ret if dsn else None,
-                envid=envelope.envid if dsn else "",
-            )
-        except ValueError as error:
-            raise ObstacleError("5.1.7", Reason.SYNTAX, f"MAIL cannot be written: {error}") from None
-        self.commands = [mail]
+        self._dsn = offered.dsn
+        self._by = request.envelope.deliver_by and offered.deliver_by is not None
+        self.commands = [mail_command(request, offered, size, self.body, smtputf8, now)]
         self.numbers: list[int] = []
-        self._recipients(job, most, dsn, smtputf8)
+        self._recipients(job, most, offered.dsn, smtputf8)
         if not offered.chunking:
             self.way = Way.DATA
         elif offered.pipelining and self._whole is not None and size <= AT_ONCE_MAX:
@@ -129,7 +89,7 @@ class Transaction:
         self.accepted: list[int] = []
         self.later: list[int] = []
         self.opened = self.reset = self.content = self.sent = self._mail_refused = False
-        self._host, self._address = host, address
+        self._peer = peer
 
     def _recipients(self, job: Job, most: int, dsn: bool, smtputf8: bool) -> None:
         todo, job.todo = job.todo[:most], job.todo[most:]
@@ -186,7 +146,7 @@ class Transaction:
         """The reply to MAIL; a refusal is one of every recipient."""
         if not reply.is_positive:
             self._mail_refused = True
-            self.job.settle(self.numbers, reply_status(reply, self._host, self._address))
+            self.job.settle(self.numbers, reply_status(reply, self._peer))
 
     def rcpt_answered(self, number: int, reply: Reply) -> None:
         """The reply to a RCPT. 'Too many' after a yes means: in the next transaction (RFC 5321 section 4.5.3.1.10)."""
@@ -197,11 +157,14 @@ class Transaction:
         elif self.accepted and _too_many(reply):
             self.later.append(number)
         else:
-            self.job.settle((number,), reply_status(reply, self._host, self._address))
+            self.job.settle((number,), reply_status(reply, self._peer))
 
     def finish(self, reply: Reply) -> None:
         """The reply to DATA (a refusal), or to the end of the content: decides about all who were accepted."""
-        self.job.settle(self.accepted, reply_status(reply, self._host, self._address, self._dsn))
+        status = reply_status(reply, self._peer, self._dsn)
+        if self._by and reply.is_positive:
+            status = status._replace(by_passed_on=True)
+        self.job.settle(self.accepted, status)
 
     def settle(self, status: DeliveryStatus) -> None:
         """Nothing more comes from the host: ``status`` is that of everyone without one, except those for later."""
@@ -231,16 +194,18 @@ def _too_many(reply: Reply) -> bool:
     return reply.code in (452, 552) and reply.enhanced in ("", "4.5.3", "5.5.3")
 
 
-def plan(job: Job, offered: Offered, most: int, host: str, address: str) -> Transaction | None:
+def plan(job: Job, offered: Offered, most: int, peer: Peer, now: Callable[[], float]) -> Transaction | None:
     """The next transaction of ``job``; ``None`` when no recipient is left that can go to this host.
 
     :param most: recipients in one transaction.
+    :param now: gives seconds since the epoch.
     """
     try:
         while job.todo:
-            transaction = Transaction(job, offered, most, host, address)
+            transaction = Transaction(job, offered, most, peer, now)
             if transaction.numbers:
                 return transaction
     except ObstacleError as obstacle:
-        job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address))
+        host, address, tls, _ = peer
+        job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address, tls=tls))
     return None

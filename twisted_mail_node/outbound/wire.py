@@ -32,6 +32,7 @@ class Times(NamedTuple):
     :ivar greeting: for the greeting, and for the reply to EHLO.
     :ivar block: for one block of content to be taken.
     :ivar end: for the reply to the end of the content.
+    :ivar handshake: for a TLS handshake to end.
     """
 
     greeting: float = 300.0
@@ -42,6 +43,7 @@ class Times(NamedTuple):
     end: float = 600.0
     idle: float = IDLE_TIME
     quit: float = QUIT_TIME
+    handshake: float = 30.0
 
 
 @implementer(IPushProducer)
