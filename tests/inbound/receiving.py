@@ -18,16 +18,20 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from tests.inbound.memory import EPOCH, DictDirectory, Kept, MemoryQueue
+from tests.inbound.secured import DictAuthentication, HandshakeError, MemoryTls, ToldGuessing
 from twisted_mail_node.events import Event
-from twisted_mail_node.inbound.connection import Connection, Refused
+from twisted_mail_node.inbound.connection import Connection
 from twisted_mail_node.inbound.factory import ESMTPFactory
+from twisted_mail_node.inbound.refused import Refused
 from twisted_mail_node.interfaces import IDirectory, IMailQueue, IPolicy, ISpool
 from twisted_mail_node.policy.chain import Chain
+from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.verdict import Asked, Policy, Verdict
 from twisted_mail_node.settings import Limits
 
 E = TypeVar("E")
+
 
 #: A client whose network is nowhere named.
 STRANGER = "192.0.2.9"
@@ -47,6 +51,7 @@ class Wire(StringTransport):
         self.unread = False
         self.lost = False
         self.no_delay = False
+        self.handshaking = False
 
     def write(self, data: bytes) -> None:
         if not self.lost and not self.disconnecting:
@@ -75,7 +80,9 @@ class Peer:
         """Send octets, in one packet or cut at these places; what comes after the end of the connection is lost."""
         start = 0
         for cut in [*cuts, len(octets)]:
-            if cut > start and not self.wire.lost:
+            if cut > start and not self.wire.lost and self.wire.handshaking:
+                self.break_handshake()  # these are no octets of a handshake
+            elif cut > start and not self.wire.lost:
                 self.protocol.dataReceived(octets[start:cut])
                 self._settle()
             start = max(start, cut)
@@ -95,9 +102,24 @@ class Peer:
         """The codes of the replies since it was last asked."""
         return list(codes(self.said()))
 
+    def secure(self, version: str = "TLSv1.3") -> None:
+        """The client does its part of the TLS handshake, to its end."""
+        assert isinstance(self.protocol, Connection)
+        assert self.wire.handshaking, "the server has begun no handshake"
+        self.wire.handshaking = False
+        session: Any = self.protocol.asked.tls
+        session.version = version
+        self.protocol.handshakeCompleted()
+        self._settle()
+
+    def break_handshake(self) -> None:
+        """The handshake comes to nothing."""
+        self.wire.handshaking = False
+        self.lose(HandshakeError("wrong version number"))
+
     def vanish(self) -> None:
         """The connection breaks."""
-        self._lose(ConnectionLost())
+        self.lose(ConnectionLost())
 
     def stop_reading(self) -> None:
         """The client reads nothing more, and what the transport can hold is full."""
@@ -118,11 +140,12 @@ class Peer:
 
     def _settle(self) -> None:
         if self.wire.disconnected:
-            self._lose(ConnectionAborted())
+            self.lose(ConnectionAborted())
         elif self.wire.disconnecting and not self.wire.unread:
-            self._lose(ConnectionDone())
+            self.lose(ConnectionDone())
 
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
+        """The connection ends so."""
         if not self.wire.lost:
             self.wire.lost = True
             self.wire.disconnecting = True
@@ -132,8 +155,11 @@ class Peer:
 class TestReceiver:
     """A factory with all it needs.
 
-    :param relay_from: networks as text.
+    :param relay_from: networks as text; ``proxy_from`` and ``xclient_from`` likewise.
     :param queue: takes the mails instead of the one in memory; a spool will do.
+    :param tls_mode: with ``starttls`` or ``implicit`` there is a ``MemoryTls``, and on submission listeners a
+        ``DictAuthentication``.
+    :param guessing: instead of one that never slows anybody.
     :param settings: fields of Limits.
     """
 
@@ -149,6 +175,10 @@ class TestReceiver:
         directory: IDirectory | None = None,
         queue: IMailQueue | ISpool | None = None,
         full: Iterable[str] = (),
+        tls_mode: str = "none",
+        guessing: Guessing | None = None,
+        proxy_from: Sequence[str] = (),
+        xclient_from: Sequence[str] = (),
         **settings: Any,
     ) -> None:
         self.clock = Clock()
@@ -157,6 +187,8 @@ class TestReceiver:
         self.directory = DictDirectory()
         self.limits = Limits(**settings)
         self.peers: list[Peer] = []
+        self.tls = MemoryTls()
+        self.authentication = DictAuthentication()
         crowded = frozenset(full)
         networks: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(network) for network in relay_from)
         self.factory = ESMTPFactory(
@@ -171,6 +203,12 @@ class TestReceiver:
             relay_from=networks,
             gate=[Recipients(lambda address: str(address) in crowded)],
             now=lambda: EPOCH + self.clock.seconds(),
+            tls=self.tls if tls_mode != "none" else None,
+            tls_mode=tls_mode,
+            authentication=self.authentication if kind == "submission" and tls_mode != "none" else None,
+            guessing=guessing or ToldGuessing(),
+            proxy_from=tuple(ip_network(network) for network in proxy_from),
+            xclient_from=tuple(ip_network(network) for network in xclient_from),
         )
 
     def connect(self, client: str = STRANGER) -> Peer:
@@ -183,6 +221,16 @@ class TestReceiver:
     def session(self, *lines: str, client: str = STRANGER) -> Peer:
         """A client connects, says EHLO and these lines; what was answered is forgotten."""
         peer = self.connect(client)
+        peer.say("EHLO client.example.net", *lines)
+        return peer
+
+    def secured(self, *lines: str, client: str = STRANGER) -> Peer:
+        """The same under TLS."""
+        peer = self.connect(client)
+        if self.factory.tls_mode == "starttls":
+            peer.say("EHLO client.example.net")
+            peer.say("STARTTLS")
+        peer.secure()
         peer.say("EHLO client.example.net", *lines)
         return peer
 
@@ -264,9 +312,11 @@ def every_byte(octets: bytes) -> range:
 __all__ = [
     "EPOCH",
     "STRANGER",
+    "DictAuthentication",
     "DictDirectory",
     "Kept",
     "MemoryQueue",
+    "MemoryTls",
     "Peer",
     "TestReceiver",
     "Thoughtful",

@@ -35,11 +35,18 @@ class ContentReaderTests(SynchronousTestCase):
             taking = reader.take(piece)
             self.assertRaises(StopIteration, taking.send, None)
 
+    def finish(self, reader: ContentReader, bare: bool = False) -> bytes:
+        """The end of the content; it may not wait either."""
+        with self.assertRaises(StopIteration) as caught:
+            reader.finish(bare).send(None)
+        header: bytes = caught.exception.value
+        return header
+
     def test_good(self) -> None:
         """Pieces go to the spool as they are; the header section is known at the end."""
         reader = self.reader()
         self.take(reader, b"Subject: ", b"x\r\n", b"\r", b"\nbody\r\n")
-        self.assertEqual(reader.finish(False), b"Subject: x\r\n\r\n")
+        self.assertEqual(self.finish(reader), b"Subject: x\r\n\r\n")
         self.assertEqual((reader.refusal, reader.size, self.queue.begun[0].size), (None, 20, 20))
 
     def test_size_while_it_arrives(self) -> None:
@@ -52,7 +59,7 @@ class ContentReaderTests(SynchronousTestCase):
         self.assertEqual(self.queue.begun[0].state, "aborted")
         self.take(reader, b"x" * 1000)
         self.assertEqual(self.queue.begun[0].size, 10)
-        reader.finish(True)
+        self.finish(reader, bare=True)
         self.assertEqual(reader.refusal, TOO_LARGE, "the first refusal is told")
 
     def test_header_size(self) -> None:
@@ -72,14 +79,14 @@ class ContentReaderTests(SynchronousTestCase):
             reader = self.reader()
             self.take(reader, b"received: x\r\n" * fields + b"X-Received: y\r\nSubject: x\r\n Received: z\r\n\r\n")
             self.take(reader, b"Received: body\r\n")
-            reader.finish(False)
+            self.finish(reader)
             self.assertEqual(reader.refusal, refusal)
 
     def test_bare(self) -> None:
         """A bare CR or LF refuses the mail at its end."""
         reader = self.reader()
         self.take(reader, b"Subject: x\n\n")
-        reader.finish(True)
+        self.finish(reader, bare=True)
         self.assertEqual(reader.refusal, BARE_NEWLINE)
         self.assertEqual(BARE_NEWLINE.enhanced, "5.6.0")
 
@@ -96,4 +103,4 @@ class ContentReaderTests(SynchronousTestCase):
     def test_empty(self) -> None:
         """A mail without a single octet is a mail."""
         reader = self.reader()
-        self.assertEqual((reader.finish(False), reader.refusal, reader.size), (b"", None, 0))
+        self.assertEqual((self.finish(reader), reader.refusal, reader.size), (b"", None, 0))

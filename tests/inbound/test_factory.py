@@ -12,8 +12,9 @@ from zope.interface.verify import verifyObject
 import twisted_mail_node
 from tests.inbound.receiving import DictDirectory, MemoryQueue, TestReceiver, Thoughtful
 from twisted_mail_node.events import MailAccepted, SessionClosed, SessionRefused
-from twisted_mail_node.inbound.connection import LINGER, Connection, Refused
+from twisted_mail_node.inbound.connection import LINGER, Connection
 from twisted_mail_node.inbound.factory import BREATH, BREATHS, ESMTPFactory
+from twisted_mail_node.inbound.refused import Refused
 from twisted_mail_node.interfaces import IDirectory, IMailQueue
 from twisted_mail_node.net.limits import Admission
 from twisted_mail_node.policy.chain import Chain

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.inbound.receiving import TestReceiver, Thoughtful
+from tests.policy.submitters import SubmissionReceiver, Submitter
 from twisted_mail_node.events import CommandRefused, MailAccepted, MailDiscarded, MailRefused, RecipientRefused
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.policy.chain import by_stage
 from twisted_mail_node.policy.verdict import Accept, Asked, Discard, Hold, Policy, Refuse, Verdict
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.reply import Reply
@@ -55,7 +57,7 @@ class PromiseTests(SynchronousTestCase):
         self.assertEqual(
             event[1:],
             ("Q1", "192.0.2.9", "client.example.net", "ESMTP", "a@elsewhere.example", ("joe@example.org",), 20,
-             Reason.ACCEPTED),
+             Reason.ACCEPTED, "", ""),
         )  # fmt: skip
         (mail,) = receiver.queue.mails
         envelope = mail.envelope
@@ -232,6 +234,23 @@ class RecipientTests(SynchronousTestCase):
         self.assertEqual(len(receiver.queue.mails[0].recipients), 100)
 
 
+class GateTests(SynchronousTestCase):
+    """The policies that stand before the chain."""
+
+    def test_every_stage(self) -> None:
+        """The gate is asked at MAIL, RCPT and after the content, before the chain; its refusal ends the stage."""
+        no = Refuse(Reply.make(550, "5.7.1", "not through this gate"), Reason.POLICY)
+        for stage, asked in (("mail", 0), ("rcpt", 1), ("content", 2)):
+            chain = Says("", None)
+            receiver = TestReceiver(policies=[chain])
+            for at, asks in by_stage((Says(stage, no),)).items():
+                receiver.factory.gate[at] += asks
+            peer = receiver.session()
+            said = peer.say(*MAIL) + peer.say(*CONTENT)
+            self.assertIn("550 5.7.1 not through this gate\r\n", said)
+            self.assertEqual((len(chain.asked), receiver.queue.mails), (asked, []))
+
+
 class SubmissionTests(SynchronousTestCase):
     """What a submission listener adds (RFC 6409)."""
 
@@ -250,6 +269,58 @@ class SubmissionTests(SynchronousTestCase):
         self.assertNotIn(b"Message-ID:", header)
 
     def test_not_on_mx(self) -> None:
-        """A mail that comes from elsewhere is passed on as it is (RFC 5321 section 6.4)."""
+        """A mail that comes from elsewhere is passed on as it is (RFC 5321 section 6.4), or refused."""
         header = self.header("mx", "Subject: x")
         self.assertEqual(header.count(b":"), b"Received: x ; 22:13:20".count(b":"))
+        receiver = TestReceiver(relay_from=["192.0.2.0/24"])
+        peer = receiver.session(*MAIL)
+        content = "From: Jürgen <a@b.example>\r\nBcc: x@y.example\r\n\r\nGrüße\r\n".encode()
+        peer.send(content + b".\r\n")
+        (mail,) = receiver.queue.mails
+        self.assertEqual((mail.content, mail.envelope.body), (content, "7BIT"))
+        peer.say(*MAIL)
+        peer.send(b"Subject: x\n\r\n.\r\n")
+        self.assertTrue(peer.said().startswith("550 5.6.0"))
+
+    def test_signed_in(self) -> None:
+        """Received and the envelope say that somebody signed in, and who; the event too."""
+        receiver = SubmissionReceiver()
+        self.assertTrue(receiver.submit(b"From: joe@example.org\r\n\r\n").startswith("250"))
+        (mail,) = receiver.queue.mails
+        self.assertIn(b" with ESMTPA id ", mail.header)
+        self.assertEqual((mail.envelope.account, mail.envelope.listener), ("joe@example.org", "submission"))
+        self.assertEqual(receiver.of(MailAccepted)[0].account, "joe@example.org")
+
+    def test_eight_bit(self) -> None:
+        """8-bit content without BODY=8BITMIME is kept as such, and the reader is told what it is, if nothing does."""
+        receiver = SubmissionReceiver()
+        body = "From: Jürgen <joe@example.org>\nSubject: Grüße\n\nGrüße\n.\r\n".encode()
+        self.assertTrue(receiver.submit(body).startswith("250"))
+        (mail,) = receiver.queue.mails
+        self.assertEqual(mail.envelope.body, "8BITMIME")
+        self.assertTrue(mail.header.endswith(
+            b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n"
+        ))  # fmt: skip
+        head, _, text = mail.content.partition(b"\r\n\r\n")
+        self.assertTrue((mail.header + head).isascii())
+        self.assertEqual(text, "Grüße\r\n.\r\n".encode())
+
+    def test_policies_see_what_is_kept(self) -> None:
+        """Policies are shown the header as it is kept, and the size as it came."""
+        policy = Says("", None)
+        receiver = SubmissionReceiver(policies=[policy])
+        content = b"From: joe@example.org\r\nBcc: x@y.example\r\n\r\ntext\r\n"
+        receiver.submit(content)
+        asked = policy.asked[-1]
+        self.assertEqual((asked.header, asked.size), (b"From: joe@example.org\r\n\r\n", len(content)))
+
+    def test_pace(self) -> None:
+        """The bound on mails within an hour holds over sessions, also those that were open before."""
+        receiver = SubmissionReceiver()
+        joe = Submitter(mails_per_hour=1)
+        late = receiver.signed_in(joe, "MAIL FROM:<joe@example.org>", "RCPT TO:<ann@example.org>", "DATA")
+        self.assertTrue(receiver.submit(b"From: joe@example.org\r\n\r\n", joe).startswith("250"))
+        self.assertTrue(late.say("From: joe@example.org", "", ".").startswith("450 4.7.1 You have sent 1 mails"))
+        self.assertTrue(receiver.signed_in(joe).say("MAIL FROM:<joe@example.org>").startswith("450"))
+        receiver.clock.advance(3600)
+        self.assertTrue(receiver.submit(b"From: joe@example.org\r\n\r\n", joe).startswith("250"))

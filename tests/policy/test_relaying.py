@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.policy.submitters import Submitter
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.policy.relaying import AUTH_REQUIRED, DENIED, Relaying
@@ -37,11 +38,14 @@ class RelayingTests(SynchronousTestCase):
         self.assertEqual(self.ask("rcpt", resolution=REMOTE), Refuse(DENIED, Reason.RELAY_DENIED))
         self.assertEqual(self.ask("rcpt"), Refuse(DENIED, Reason.RELAY_DENIED))
         self.assertIsNone(self.ask("rcpt", resolution=REMOTE, may_relay=True))
+        self.assertIsNone(self.ask("rcpt", resolution=REMOTE, submitter=Submitter()), "who has signed in may relay")
         self.assertEqual((DENIED.code, DENIED.enhanced), (550, "5.7.1"))
 
     def test_submission(self) -> None:
         """A submission listener asks for authentication at MAIL; an MX listener does not."""
         self.assertEqual(self.ask("mail", listener="submission"), Refuse(AUTH_REQUIRED, Reason.AUTH_REQUIRED))
         self.assertIsNone(self.ask("mail", listener="submission", may_relay=True))
+        self.assertIsNone(self.ask("mail", listener="submission", submitter=Submitter()))
+        self.assertIn("let your mail program sign in", str(AUTH_REQUIRED))
         self.assertIsNone(self.ask("mail"))
         self.assertEqual((AUTH_REQUIRED.code, AUTH_REQUIRED.enhanced), (530, "5.7.0"))

@@ -11,6 +11,7 @@ from twisted_mail_node.spool.mail import SpoolError
 
 if TYPE_CHECKING:
     from twisted_mail_node.interfaces import IIncoming
+    from twisted_mail_node.message.envelope import Body
     from twisted_mail_node.settings import Limits
 
 TOO_LARGE = Reply.make(552, "5.3.4", "The message is larger than this server takes", Reason.MESSAGE_TOO_LARGE)
@@ -58,15 +59,22 @@ class ContentReader:
         except SpoolError as error:
             self.refuse(spool_refusal(error))
 
-    def finish(self, bare: bool) -> bytes:
+    def body(self, body: Body) -> Body:
+        """What the envelope says of the body: what the client said."""
+        return body
+
+    async def finish(self, bare: bool) -> bytes:
         """Nothing more comes; gives the header section. ``bare``: a bare CR or LF was in it where none may be."""
         header = self._header.finish()
+        self._judge(bare, header)
+        return header
+
+    def _judge(self, bare: bool, header: bytes) -> None:
         if self.refusal is None:
             if bare:
                 self.refuse(BARE_NEWLINE)
             elif count(header, b"Received") > self._limits.hops:
                 self.refuse(TOO_MANY_HOPS)
-        return header
 
     def refuse(self, reply: Reply) -> None:
         """Give the mail up; the first refusal is the one that is told."""

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 from twisted_mail_node.events import MailAccepted, MailDiscarded, MailRefused, RecipientRefused
 from twisted_mail_node.inbound.content import DISK_FULL, ContentReader, spool_refusal
+from twisted_mail_node.inbound.repair import missing_fields
+from twisted_mail_node.inbound.submitted import SubmittedReader
+from twisted_mail_node.inbound.times import NO_TIMES, times, times_refused
 from twisted_mail_node.message.envelope import Envelope, Recipient
-from twisted_mail_node.message.header import has
-from twisted_mail_node.message.trace import date_field, message_id, received
+from twisted_mail_node.message.trace import received
+from twisted_mail_node.policy.chain import Stage
 from twisted_mail_node.policy.verdict import Asked, Discard, Hold, Refuse, Verdict
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.smtp.extensions import NO_MAIL_PARAMETERS
+from twisted_mail_node.smtp.extensions import NO_MAIL_PARAMETERS, MailParameters
+from twisted_mail_node.smtp.occurrence import MailFrom, RcptTo
 from twisted_mail_node.smtp.reply import Reply
-from twisted_mail_node.smtp.server import MailFrom, RcptTo
 from twisted_mail_node.spool.mail import SpoolError
 from twisted_mail_node.waiting import within
 
@@ -41,11 +44,12 @@ class Transaction:
     :ivar asked: what the policies are shown; belongs to this transaction from MAIL on.
     """
 
-    __slots__ = ("_discard", "_factory", "_hold", "_parameters", "_seen", "asked", "reader")
+    __slots__ = ("_discard", "_factory", "_hold", "_parameters", "_seen", "_times", "asked", "reader")
 
     def __init__(self, factory: ESMTPFactory, asked: Asked, standing: Verdict | None = None) -> None:
         self._factory = factory
         self._parameters = NO_MAIL_PARAMETERS
+        self._times = NO_TIMES
         self._seen: set[Address] = set()
         self._hold = ""
         self._discard: Discard | None = None
@@ -55,17 +59,23 @@ class Transaction:
 
     async def mail(self, command: MailFrom) -> Reply:
         """MAIL (RFC 5321 section 4.1.1.2)."""
-        factory, asked = self._factory, self.asked
-        self._parameters = command.parameters
-        if command.parameters.size > factory.limits.message_size:
+        factory, parameters = self._factory, command.parameters
+        self._parameters = parameters
+        if parameters.size > factory.limits.message_size:
             return SIZE_REFUSED
-        if not factory.has_room(command.parameters.size):
+        if not factory.has_room(parameters.size):
             return DISK_FULL
-        asked.reverse_path = command.reverse_path
-        verdict = await factory.relaying.mail(asked)
-        if verdict is None and factory.chain.cares("mail"):
-            verdict = await factory.chain.ask("mail", asked)
-        return MAIL_OK if verdict is None else self._noted(verdict) or MAIL_OK
+        self.asked.reverse_path = command.reverse_path
+        refusal = await self._decided("mail")
+        if refusal is None and (parameters.hold_for or parameters.hold_until or parameters.by is not None):
+            refusal = self._timed(parameters)
+        return refusal or MAIL_OK
+
+    def _timed(self, parameters: MailParameters) -> Reply | None:
+        """When it may go and shall have arrived, counted from MAIL (RFC 2852, RFC 4865)."""
+        now = self._factory.now()
+        self._times = times(parameters, now)
+        return times_refused(self._times, now, self._factory.submission.future_release)
 
     async def rcpt(self, command: RcptTo) -> Reply:
         """RCPT (RFC 5321 section 4.1.1.3)."""
@@ -93,16 +103,9 @@ class Transaction:
             factory.log.failure("the directory failed for {address}", address=str(forward_path))
             return DIRECTORY_FAILED
         asked.forward_path, asked.resolution = forward_path, resolution
-        for policy in factory.gate:
-            verdict = await policy.rcpt(asked)
-            if verdict is not None:
-                break
-        else:
-            verdict = await factory.chain.ask("rcpt", asked) if factory.chain.cares("rcpt") else None
-        if verdict is not None:
-            refusal = self._noted(verdict)
-            if refusal is not None:
-                return refusal
+        refusal = await self._decided("rcpt")
+        if refusal is not None:
+            return refusal
         for target in resolution.targets:
             if target not in self._seen:
                 self._seen.add(target)
@@ -111,17 +114,25 @@ class Transaction:
 
     def begin(self) -> ContentReader:
         """The content is about to come."""
-        self.reader = ContentReader(self._factory.queue.begin(), self._factory.limits)
+        factory, asked, parameters = self._factory, self.asked, self._parameters
+        incoming = factory.queue.begin()
+        if asked.listener == "submission":
+            self.reader = SubmittedReader(
+                incoming, factory.limits, repair=factory.submission.bare_newlines == "repair",
+                binary=parameters.body == "BINARYMIME", smtputf8=parameters.smtputf8,
+                strict=asked.submitter is not None,
+            )  # fmt: skip
+        else:
+            self.reader = ContentReader(incoming, factory.limits)
         return self.reader
 
     async def finish(self, reader: ContentReader, bare: bool) -> Reply:
         """The content is complete: decide, and keep it. **A 250 from here is the durable promise.**"""
-        factory, asked = self._factory, self.asked
-        binary = self._parameters.body == "BINARYMIME"
-        asked.header = reader.finish(bare and not binary)
+        asked = self.asked
+        asked.header = await reader.finish(bare and self._parameters.body != "BINARYMIME")
         asked.size = reader.size
-        if reader.refusal is None and factory.chain.cares("content"):
-            refusal = self._noted(await factory.chain.ask("content", asked))
+        if reader.refusal is None:
+            refusal = await self._decided("content")
             if refusal is not None:
                 reader.refuse(refusal)
         if reader.refusal is not None:
@@ -136,14 +147,30 @@ class Transaction:
         except SpoolError as error:
             return self._refused(spool_refusal(error))
 
+    async def _decided(self, stage: Stage) -> Reply | None:
+        """What the gate, and if it has no opinion the chain, say at a stage: the reply of a refusal, else ``None``."""
+        factory = self._factory
+        verdict: Verdict | None
+        for ask in factory.gate[stage]:
+            verdict = await ask(self.asked)
+            if verdict is not None:
+                break
+        else:
+            verdict = await factory.chain.ask(stage, self.asked) if factory.chain.cares(stage) else None
+        return None if verdict is None else self._noted(verdict)
+
     async def _keep(self, reader: ContentReader) -> Reply:
         factory, asked, parameters = self._factory, self.asked, self._parameters
         recipients = tuple(asked.recipients)
         queue_id = reader.incoming.queue_id
-        protocol = ("UTF8SMTP" if parameters.smtputf8 else "ESMTP") if asked.extended else "SMTP"
+        now = factory.now()
+        protocol = _protocol(asked, parameters.smtputf8)
+        tls = "" if asked.tls is None else str(asked.tls)
+        account = "" if asked.submitter is None else str(asked.submitter.account)
         envelope = Envelope(
-            asked.reverse_path, recipients, parameters.body, parameters.smtputf8, parameters.ret, parameters.envid,
-            asked.client, asked.helo, protocol, asked.session, asked.listener,
+            asked.reverse_path, recipients, reader.body(parameters.body), parameters.smtputf8, parameters.ret,
+            parameters.envid, asked.client, asked.helo, protocol, asked.session, asked.listener, account, tls,
+            parameters.require_tls, *self._times, parameters.priority,
         )  # fmt: skip
         header = received(
             hostname=factory.hostname,
@@ -152,10 +179,11 @@ class Transaction:
             protocol=protocol,
             queue_id=queue_id,
             recipient=recipients[0].original if len(recipients) == 1 else None,
-            when=factory.now(),
+            when=now,
+            extra=tls,
         )
-        if asked.listener == "submission":
-            header += self._missing_fields(queue_id)
+        if isinstance(reader, SubmittedReader):
+            header += self._missing_fields(reader, now)
         if not asked.header:
             # The content begins with its body; without this line it would go on in our Received field (attack T07).
             header += b"\r\n"
@@ -165,19 +193,22 @@ class Transaction:
             MailAccepted(
                 asked.session, queue_id, asked.client, asked.helo, protocol, path_text(asked.reverse_path),
                 tuple([str(recipient.address) for recipient in recipients]), reader.size, Reason.ACCEPTED,
+                account, tls,
             )
         )  # fmt: skip
         return Reply(250, "2.0.0", ("Queued as " + queue_id,), Reason.ACCEPTED)
 
-    def _missing_fields(self, queue_id: str) -> bytes:
-        """Date and Message-ID, on submission only (RFC 6409 section 8)."""
-        factory, header = self._factory, self.asked.header
-        added = b""
-        if not has(header, b"Date"):
-            added += date_field(factory.now())
-        if not has(header, b"Message-ID"):
-            added += message_id(factory.hostname, queue_id)
-        return added
+    def _missing_fields(self, reader: SubmittedReader, now: float) -> bytes:
+        """What a submitted mail lacks (RFC 6409 section 8)."""
+        factory, submitter = self._factory, self.asked.submitter
+        return missing_fields(
+            reader.header,
+            now=now,
+            hostname=factory.hostname,
+            queue_id=reader.incoming.queue_id,
+            author=submitter.account if submitter is not None and factory.submission.add_from else None,
+            charset=reader.charset,
+        )
 
     def abandon(self) -> None:
         """The transaction ended without a promise (RSET, a lost connection …)."""
@@ -221,3 +252,11 @@ class Transaction:
 def path_text(path: Address | None) -> str:
     """A reverse-path for logs; the null one is ``<>``."""
     return "<>" if path is None else str(path)
+
+
+def _protocol(asked: Asked, smtputf8: bool) -> str:
+    """The with-clause of Received: RFC 3848, and RFC 6531 section 4.3 for SMTPUTF8."""
+    if not asked.extended:
+        return "SMTP"
+    name = "UTF8SMTP" if smtputf8 else "ESMTP"
+    return name + ("S" if asked.tls is not None else "") + ("A" if asked.submitter is not None else "")

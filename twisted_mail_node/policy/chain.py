@@ -6,7 +6,7 @@ refuses it for good.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 from twisted.internet.interfaces import IReactorTime
@@ -18,6 +18,7 @@ from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.waiting import within
 
+Ask = Callable[[Asked], Awaitable[Verdict | None]]
 Stage = Literal["connect", "helo", "mail", "rcpt", "content"]
 STAGES: tuple[Stage, ...] = ("connect", "helo", "mail", "rcpt", "content")
 
@@ -53,6 +54,11 @@ class Chain:
         except Exception:
             _log.failure("a policy failed at stage {stage}; the client was told to try again later", stage=stage)
             return Refuse(FAILED, Reason.POLICY_FAILED)
+
+
+def by_stage(policies: Sequence[IPolicy]) -> dict[Stage, tuple[Ask, ...]]:
+    """For each stage what is asked there, in order, leaving out who has nothing to say at it."""
+    return {stage: tuple(getattr(one, stage) for one in policies if _cares(one, stage)) for stage in STAGES}
 
 
 async def _first(policies: Sequence[IPolicy], stage: Stage, asked: Asked) -> Verdict | None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from zope.interface import implementer
 
 from twisted_mail_node.directory.resolution import Resolution
-from twisted_mail_node.interfaces import IPolicy
+from twisted_mail_node.interfaces import IPolicy, ISubmitter, ITlsSession
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.reasons import Reason
@@ -57,6 +57,8 @@ class Asked:
     :ivar may_relay: the client's network is in ``relay_from``.
     :ivar recipients: those accepted so far.
     :ivar header: the header section of the content (content stage only), at most ``limits.header_size`` octets.
+    :ivar tls: how the session is protected, ``None``: not at all.
+    :ivar submitter: who signed in, ``None``: nobody.
     :ivar notes: a policy's own notes, kept for the session, by policy name.
     """
 
@@ -73,6 +75,8 @@ class Asked:
     header: bytes = b""
     size: int = 0
     notes: dict[str, object] = field(default_factory=dict)
+    tls: ITlsSession | None = None
+    submitter: ISubmitter | None = None
 
 
 @implementer(IPolicy)
