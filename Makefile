@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test docs clean
+.PHONY: run test interop docs clean
 
 run: $(VENV)/.installed
 	@$(BIN)/mailnode run
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python .ci/checks.py
+
+# Mail clients of others against a node over TLS; ends with a table of who knows what.
+interop: $(VENV)/.installed-test
+	@$(BIN)/python -m twisted.trial tests.interop.test_clients tests.interop.test_certificate_swap
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m twisted_mail_node.settings_docs > docs/settings.rst

@@ -16,7 +16,7 @@ import select
 import socket
 import sys
 import time
-from typing import TypedDict
+from typing import Any, TypedDict
 
 #: Sessions one process may hold open; above it the count of descriptors is the limit, not the server.
 SESSIONS_MAX = 10_000
@@ -25,7 +25,8 @@ ERRORS_MAX = 1000
 #: Sources 127.0.0.1 to 127.0.0.16: enough ports for connections that were just closed.
 SOURCES = 16
 
-_GREETING, _EHLO, _MAIL, _RCPT, _DATA, _PIPELINED, _CONTENT, _QUIT = range(8)
+#: Where a session is: what it waits for.
+GREETING, EHLO, MAIL, RCPT, DATA, PIPELINED, CONTENT, QUIT = range(8)
 
 
 class Load(TypedDict):
@@ -41,6 +42,7 @@ class Load(TypedDict):
     p99: float
     longest: float
     words: str
+    resumed: int
 
 
 def loopback(target: str) -> tuple[str, int]:
@@ -62,12 +64,14 @@ def content_of(size: int, rcpt: str) -> bytes:
     return header.encode() + body + b".\r\n"
 
 
-class _Session:
+class Session:
+    """One connection, and what it waits for."""
+
     __slots__ = ("buffer", "rest", "sent", "sock", "state", "wait")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.state = _GREETING
+        self.state = GREETING
         self.buffer = b""
         self.rest: memoryview | None = None
         self.sent = 0.0
@@ -80,7 +84,11 @@ class Generator:
     :param mails: how many to bring. :param seconds: stop after that time in any case.
     :param kept: one connection for many mails; otherwise a new connection for each.
     :param pipelining: MAIL, RCPT and DATA in one segment (RFC 2920).
+    :ivar resumed: TLS sessions that were resumed; a subclass counts them.
     """
+
+    #: What a socket raises that has nothing to say now.
+    again: tuple[type[OSError], ...] = (BlockingIOError, InterruptedError)
 
     def __init__(
         self,
@@ -105,10 +113,10 @@ class Generator:
         self._first = mail + rcpt_line + data if pipelining else mail
         self._rcpt = rcpt_line
         self._epoll = select.epoll()
-        self._open: dict[int, _Session] = {}
+        self._open: dict[int, Session] = {}
         self._begun = 0
         self._connected = 0
-        self.accepted = self.refused = self.lost = 0
+        self.accepted = self.refused = self.lost = self.resumed = 0
         self.latencies: list[float] = []
         self.words = ""
 
@@ -124,10 +132,10 @@ class Generator:
             sock.connect(self._target)
         except BlockingIOError:
             pass
-        self._open[sock.fileno()] = _Session(sock)
+        self._open[sock.fileno()] = Session(sock)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def _close(self, session: _Session) -> None:
+    def _close(self, session: Session) -> None:
         del self._open[session.sock.fileno()]
         session.sock.close()
         if self._begun < self._mails and self.lost + self.refused < ERRORS_MAX:
@@ -152,12 +160,16 @@ class Generator:
                         self._go_on(session)
                     if event & ~select.EPOLLOUT:
                         step(session)
-                except (BlockingIOError, InterruptedError):
+                except self.again:
                     pass
                 except OSError as error:
                     self._lose(session, str(error))
+        return self._found(started, cpu)
+
+    def _found(self, started: float, cpu: float) -> Load:
+        """Close what is open, and sum up. :param cpu: this process's CPU time when it began."""
         ended = time.monotonic()
-        for session in list(sessions.values()):
+        for session in list(self._open.values()):
             session.sock.close()
         found = sorted(self.latencies) or [0.0]
         return Load(
@@ -171,20 +183,21 @@ class Generator:
             p99=found[len(found) * 99 // 100],
             longest=found[-1],
             words=self.words,
+            resumed=self.resumed,
         )
 
-    def _lose(self, session: _Session, words: str) -> None:
-        if session.state != _QUIT:
+    def _lose(self, session: Session, words: str) -> None:
+        if session.state != QUIT:
             self.lost += 1
             self.words = self.words or words
         self._close(session)
 
-    def _refuse(self, session: _Session, reply: bytes) -> None:
+    def _refuse(self, session: Session, reply: bytes) -> None:
         self.refused += 1
         self.words = self.words or reply.decode("utf-8", "replace").strip()
         self._close(session)
 
-    def _step(self, session: _Session) -> None:
+    def _step(self, session: Session) -> None:
         """Replies came: look whether the last is whole, and say what comes next."""
         octets = session.sock.recv(4096)
         if not octets:
@@ -197,7 +210,7 @@ class Generator:
             session.buffer = octets
             return
         state = session.state
-        if state == _PIPELINED:
+        if state == PIPELINED:
             session.wait -= octets.count(b"\n")
             if session.wait > 0:
                 return
@@ -205,7 +218,7 @@ class Generator:
                 self._refuse(session, octets)
                 return
             self._send_content(session)
-        elif state == _CONTENT:
+        elif state == CONTENT:
             if octets[:3] != b"250":
                 self._refuse(session, octets)
                 return
@@ -214,20 +227,20 @@ class Generator:
             if self._kept and self._begun < self._mails:
                 self._begin(session)
             else:
-                session.state = _QUIT
+                session.state = QUIT
                 session.sock.send(b"QUIT\r\n")
-        elif state == _DATA:
+        elif state == DATA:
             if octets[:3] != b"354":
                 self._refuse(session, octets)
                 return
             self._send_content(session)
-        elif state in (_MAIL, _RCPT):
+        elif state in (MAIL, RCPT):
             if octets[:1] != b"2":
                 self._refuse(session, octets)
                 return
             session.state = state + 1
-            session.sock.send(self._rcpt if state == _MAIL else b"DATA\r\n")
-        elif state == _QUIT:
+            session.sock.send(self._rcpt if state == MAIL else b"DATA\r\n")
+        elif state == QUIT:
             self._close(session)
         else:
             last = octets[octets.rfind(b"\n", 0, -1) + 1 :]
@@ -235,24 +248,24 @@ class Generator:
                 session.buffer = octets
             elif last[:1] != b"2":
                 self._refuse(session, octets)
-            elif state == _GREETING:
-                session.state = _EHLO
+            elif state == GREETING:
+                session.state = EHLO
                 session.sock.send(b"EHLO client.test\r\n")
             else:
                 self._begin(session)
 
-    def _begin(self, session: _Session) -> None:
+    def _begin(self, session: Session) -> None:
         if self._begun >= self._mails:
-            session.state = _QUIT
+            session.state = QUIT
             session.sock.send(b"QUIT\r\n")
             return
         self._begun += 1
-        session.state = _PIPELINED if self._pipelining else _MAIL
+        session.state = PIPELINED if self._pipelining else MAIL
         session.wait = 3
         session.sock.send(self._first)
 
-    def _send_content(self, session: _Session) -> None:
-        session.state = _CONTENT
+    def _send_content(self, session: Session) -> None:
+        session.state = CONTENT
         content = self._content
         sent = session.sock.send(content)
         if sent < len(content):
@@ -260,7 +273,7 @@ class Generator:
             self._epoll.modify(session.sock.fileno(), select.EPOLLIN | select.EPOLLOUT)
         session.sent = time.monotonic()
 
-    def _go_on(self, session: _Session) -> None:
+    def _go_on(self, session: Session) -> None:
         assert session.rest is not None
         session.rest = session.rest[session.sock.send(session.rest) :]
         if not session.rest:
@@ -269,9 +282,9 @@ class Generator:
             self._epoll.modify(session.sock.fileno(), select.EPOLLIN)
 
 
-def main() -> None:
-    """Read the command line, bring the mails, print the result as JSON."""
-    options = argparse.ArgumentParser(description="Brings mail to an SMTP server on this machine and prints JSON.")
+def command_line(description: str) -> argparse.ArgumentParser:
+    """The options of every generator."""
+    options = argparse.ArgumentParser(description=description)
     options.add_argument("--target", required=True, help="host:port, a loopback address")
     options.add_argument("--rcpt", required=True, help="the recipient of every mail")
     options.add_argument("--size", type=int, default=10240, help="octets of a mail (%(default)s)")
@@ -280,6 +293,11 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60, help="stop after that time (%(default)s)")
     options.add_argument("--new", action="store_true", help="a new connection for each mail")
     options.add_argument("--pipelining", action="store_true", help="MAIL, RCPT and DATA together (RFC 2920)")
+    return options
+
+
+def chosen_of(options: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The command line, and what it means for ``Generator``. Lets this process open as many files as it may."""
     chosen = options.parse_args()
     try:
         target = loopback(chosen.target)
@@ -287,17 +305,16 @@ def main() -> None:
         options.error(str(error))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    generator = Generator(
-        target,
-        rcpt=chosen.rcpt,
-        size=chosen.size,
-        sessions=chosen.sessions,
-        mails=chosen.mails,
-        seconds=chosen.seconds,
-        kept=not chosen.new,
-        pipelining=chosen.pipelining,
-    )
-    json.dump(generator.run(), sys.stdout)
+    return chosen, {
+        "target": target, "rcpt": chosen.rcpt, "size": chosen.size, "sessions": chosen.sessions,
+        "mails": chosen.mails, "seconds": chosen.seconds, "kept": not chosen.new, "pipelining": chosen.pipelining,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Read the command line, bring the mails, print the result as JSON."""
+    _, how = chosen_of(command_line("Brings mail to an SMTP server on this machine and prints JSON."))
+    json.dump(Generator(**how).run(), sys.stdout)
 
 
 if __name__ == "__main__":

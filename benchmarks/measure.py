@@ -32,23 +32,32 @@ OCTETS_MAX = 1_500_000_000
 
 @dataclass(frozen=True)
 class Point:
-    """What is brought: octets of a mail, parallel sessions, and whether a connection is kept for many mails."""
+    """What is brought: octets of a mail, parallel sessions, and whether a connection is kept for many mails.
+
+    :ivar tls: ``starttls``, ``implicit``, or ``""`` for none. :ivar resumed: earlier TLS sessions are resumed.
+    """
 
     size: int
     sessions: int
     kept: bool
+    tls: str = ""
+    resumed: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Point:
-        """From ``10240:50:kept`` or ``10240:50:new``. :raises ValueError: it is neither."""
-        size, sessions, mode = text.split(":")
+        """From ``10240:50:kept`` or ``10240:50:new``, with TLS ``10240:50:new:starttls`` or ``:implicit``, and perhaps
+        ``:resumed`` behind it. :raises ValueError: it is none of them."""
+        size, sessions, mode, *tls = text.split(":")
         if mode not in ("kept", "new"):
             raise ValueError(f"{mode!r} is neither kept nor new")
-        return cls(int(size), int(sessions), mode == "kept")
+        if tls[:1] not in ([], ["starttls"], ["implicit"]) or tls[1:] not in ([], ["resumed"]):
+            raise ValueError(f"{':'.join(tls)!r} is not starttls or implicit, and perhaps resumed")
+        return cls(int(size), int(sessions), mode == "kept", "".join(tls[:1]), len(tls) == 2)
 
     def __str__(self) -> str:
         size = f"{self.size >> 20} MiB" if self.size >= 1 << 20 else f"{self.size / 1024:g} KiB"
-        return f"{size}, {self.sessions} sessions, {'kept' if self.kept else 'new'}"
+        tls = f", {self.tls}" if self.tls else ""
+        return f"{size}, {self.sessions} sessions, {'kept' if self.kept else 'new'}{tls}{' resumed' * self.resumed}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Result:
     memory: float
     missing: int
     connections: int = 0
+    resumed: int = 0
     words: str = ""
 
 
@@ -74,15 +84,20 @@ def generate(
     server: Server, point: Point, mails: int, rcpt: str, *, smtp_source: bool = False, pipelining: bool = False
 ) -> Load:
     """Bring ``mails`` mails, in a process of its own."""
+    if smtp_source and point.tls:
+        raise NotAvailable("smtp-source knows no TLS; take the own generator")
     if smtp_source:
         return _smtp_source(server, point, mails, rcpt)
     command = [
         sys.executable,
-        str(Path(__file__).with_name("load.py")),
-        *("--target", server.target, "--rcpt", rcpt, "--size", str(point.size)),
-        *("--sessions", str(point.sessions), "--mails", str(mails), "--seconds", str(LOAD_TIME)),
+        str(Path(__file__).with_name("load_tls.py" if point.tls else "load.py")),
+        *("--target", server.implicit if point.tls == "implicit" else server.target, "--rcpt", rcpt),
+        *("--size", str(point.size), "--sessions", str(point.sessions)),
+        *("--mails", str(mails), "--seconds", str(LOAD_TIME)),
         *([] if point.kept else ["--new"]),
         *(["--pipelining"] if pipelining else []),
+        *(["--implicit"] if point.tls == "implicit" else []),
+        *(["--resume"] if point.resumed else []),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LOAD_TIME + 30, check=True)
     load: Load = json.loads(done.stdout)
@@ -116,6 +131,7 @@ def _smtp_source(server: Server, point: Point, mails: int, rcpt: str) -> Load:
         p99=0.0,
         longest=0.0,
         words=words,
+        resumed=0,
     )
 
 
@@ -161,6 +177,7 @@ def run(
         p99=load["p99"] * 1e3,
         memory=machine.pss(server.pid) / 2**20 if server.pid else 0.0,
         missing=missing + load["refused"] + load["lost"],
+        resumed=load["resumed"],
         words=load["words"],
     )
 
@@ -179,7 +196,7 @@ def medians(results: Sequence[Result]) -> list[Result]:
     found = []
     for (server, point), group in groups.items():
         middle = {field: statistics.median(getattr(one, field) for one in group) for field in fields}
-        counts = {field: sum(getattr(one, field) for one in group) for field in ("mails", "missing")}
+        counts = {field: sum(getattr(one, field) for one in group) for field in ("mails", "missing", "resumed")}
         connections = int(statistics.median(one.connections for one in group))
         words = next((one.words for one in group if one.words), "")
         found.append(Result(server, point, **middle, **counts, connections=connections, words=words))
@@ -189,13 +206,14 @@ def medians(results: Sequence[Result]) -> list[Result]:
 def print_results(results: Sequence[Result], end: str, connections: bool = False) -> None:
     """The table. :param end: what the column of arrivals is called."""
     head = ["server", "point", "mails", "accepted/s", end, "CPU ms", "gen. ms", "p50 ms", "p99 ms", "MiB", "missing"]
-    head += ["connections"] if connections else []
+    resumed = any(one.point.resumed for one in results)
+    head += ["resumed"] * resumed + ["connections"] * connections
     rows = [head]
     for one in results:
         row = [one.server, str(one.point), str(one.mails), _rate(one.accepted), _rate(one.arrived)]
         row += [f"{value:.2f}" if value else "-" for value in (one.cpu, one.generator, one.p50, one.p99)]
         row += [f"{one.memory:.0f}" if one.memory else "-", str(one.missing)]
-        rows.append(row + ([str(one.connections)] if connections else []))
+        rows.append(row + [str(one.resumed)] * resumed + [str(one.connections)] * connections)
     print_table(rows)
     for one in results:
         if one.words:

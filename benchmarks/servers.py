@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.identity import Identity
 
 LOCAL = "u@local.test"
 REMOTE = "u@remote.test"
@@ -40,6 +41,7 @@ class Server:
         self.workdir = workdir
         self.host = "127.0.0.1"
         self.port = port
+        self.implicit_port = 0
         self.pid = pid
         self.maildir = maildir
         self.sink_port = 0
@@ -50,6 +52,13 @@ class Server:
     def target(self) -> str:
         """host:port."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def implicit(self) -> str:
+        """host:port where TLS comes first. :raises NotAvailable: there is none."""
+        if not self.implicit_port:
+            raise NotAvailable(f"{self.name} has no port with TLS from the first octet here")
+        return f"{self.host}:{self.implicit_port}"
 
     def start(self) -> None:
         """Start it and wait for its greeting. :raises NotAvailable: it cannot run here."""
@@ -96,12 +105,28 @@ class Server:
 
 
 class Node(Server):
-    """Our node, from the virtual environment this script runs in."""
+    """Our node, from the virtual environment this script runs in.
+
+    :param extra: more settings. :param identity: its certificate, for STARTTLS and a port with implicit TLS.
+    """
 
     name = "node"
 
-    def __init__(self, workdir: Path, workers: int = 1, extra: str = "") -> None:
+    def __init__(self, workdir: Path, workers: int = 1, extra: str = "", identity: Identity | None = None) -> None:
         super().__init__(workdir, machine.free_port())
+        self._identity = identity
+        if identity is not None:
+            self.implicit_port = machine.free_port()
+            extra += f"""
+[[certificate]]
+chain = "{identity.chain}"
+key = "{identity.key}"
+
+[[listener]]
+kind = "mx"
+endpoint = "tcp:{self.implicit_port}:interface=127.0.0.1:backlog=2000"
+tls = "implicit"
+"""
         self._state = workdir / "node"
         self._workers = workers
         self._extra = extra
@@ -128,6 +153,7 @@ message_size = "100M"
 [[listener]]
 kind = "mx"
 endpoint = "tcp:{self.port}:interface=127.0.0.1:backlog=2000"
+tls = "{"starttls" if self._identity else "none"}"
 
 [[domain]]
 name = "local.test"
@@ -174,16 +200,26 @@ message_size_limit = 104857600
 maillog_file = {log}
 maillog_file_prefixes = /var
 """
+_POSTFIX_TLS = """\
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = {key}, {chain}
+"""
 
 
 class Postfix(Server):
-    """Debian's Postfix with a configuration and a spool of its own; its defaults otherwise. Needs root."""
+    """Debian's Postfix with a configuration and a spool of its own; its defaults otherwise. Needs root.
+
+    :param identity: its certificate, for STARTTLS and a port with implicit TLS.
+    """
 
     name = "postfix"
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, identity: Identity | None = None) -> None:
         super().__init__(workdir, machine.free_port())
         self.maildir = workdir / "postfix-mail" / "u"
+        self._identity = identity
+        if identity is not None:
+            self.implicit_port = machine.free_port()
 
     def start(self) -> None:
         """See Server."""
@@ -217,8 +253,9 @@ class Postfix(Server):
                 sink=self.sink_port or 9,
                 log=log,
             )
+            + (_POSTFIX_TLS.format(chain=self._identity.chain, key=self._identity.key) if self._identity else "")
         )
-        (config / "master.cf").write_text(_master(prototype.read_text(), self.port))
+        (config / "master.cf").write_text(_master(prototype.read_text(), self.port, self.implicit_port))
         for name in ("postfix-files", "dynamicmaps.cf"):
             if (Path("/etc/postfix") / name).exists():
                 shutil.copy(Path("/etc/postfix") / name, config)
@@ -231,12 +268,14 @@ class Postfix(Server):
         self._spawn([f"{daemons}/master", "-c", str(config), "-s"], self.workdir / "postfix.out")
 
 
-def _master(prototype: str, port: int) -> str:
-    """Debian's master.cf with our one listener, and without chroot (the spool is a new directory)."""
+def _master(prototype: str, port: int, implicit_port: int) -> str:
+    """Debian's master.cf with our listeners, and without chroot (the spool is a new directory)."""
     lines = []
     for line in prototype.splitlines():
         if re.match(r"smtp\s+inet", line):
             line = f"127.0.0.1:{port} inet n - n - - smtpd"
+            if implicit_port:
+                line += f"\n127.0.0.1:{implicit_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes"
         elif not line.startswith("postlog"):
             line = re.sub(r"^([a-z0-9:.]+\s+(?:inet|unix)\s+[-yn]\s+[-yn]\s+)y", r"\1n", line)
         lines.append(line)

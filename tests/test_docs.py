@@ -339,7 +339,7 @@ class ExamplesTest(SynchronousTestCase):
     def test_settings_file(self) -> None:
         """examples/settings.toml is accepted, and says something in every section."""
         settings = load(ROOT / "examples" / "settings.toml")
-        self.assertEqual([listener.kind for listener in settings.listeners], ["mx", "submission"])
+        self.assertEqual([listener.kind for listener in settings.listeners], ["mx", "submission", "submission"])
         self.assertTrue(settings.aliases and settings.routes and settings.accounts)
 
     def test_python(self) -> None:

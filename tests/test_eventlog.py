@@ -63,7 +63,7 @@ class LinesTest(SynchronousTestCase):
             self.disk.octets,
             b'{"time":"2026-01-31T12:00:00.123Z","event":"mail-accepted","session":"s1","queue_id":"q1",'
             b'"client":"192.0.2.1","helo":"mx","protocol":"ESMTP","reverse_path":"","recipients":["a@b.c","d@e.f"],'
-            b'"size":5,"reason":"accepted"}\n',
+            b'"size":5,"reason":"accepted","account":"","tls":""}\n',
         )
 
     def test_numbers(self) -> None:

@@ -244,7 +244,7 @@ class StartTest(NodeCase):
                          [(2525, "127.0.0.1"), (2587, "127.0.0.1")])  # fmt: skip
         ((path, _, _, mode, _),) = self.reactor.unixServers
         self.assertEqual((path, mode), (str(self.state / "control.sock"), 0o600))
-        (started,) = self.observer.seen
+        _, started = self.observer.seen
         self.assertEqual(started[0], "mx.here.test")
         self.assertEqual(self.state.stat().st_mode & 0o777, 0o700)
         self.assertTrue(node.running)
@@ -255,8 +255,8 @@ class StartTest(NodeCase):
         self.start()
         self.assertIn(b"250 2.0.0 Queued as ", self.mail())
         self.reactor.until(lambda: "MailFinished" in self.observer.names())
-        story = ["NodeStarted", "SessionOpened", "MailAccepted", "SessionClosed", "RecipientDelivered", "MailFinished"]
-        self.assertEqual(self.observer.names(), story)
+        story = ["CertificatesLoaded", "NodeStarted", "SessionOpened", "MailAccepted", "SessionClosed"]
+        self.assertEqual(self.observer.names(), [*story, "RecipientDelivered", "MailFinished"])
         (file,) = (self.state / "mail" / "here.test" / "joe" / "new").iterdir()
         self.assertTrue(file.read_bytes().endswith(b"Subject: hello\n\nHello.\n"))
 
@@ -273,7 +273,7 @@ class StartTest(NodeCase):
         node = self.make()
         self.assertIsInstance(self.fails(node), CannotListenError)
         self.assertTrue(self.is_free())
-        self.assertEqual(self.observer.names(), [])
+        self.assertEqual(self.observer.names(), ["CertificatesLoaded"])
         self.reactor.taken = None
         self.start()
 
@@ -301,7 +301,7 @@ class StartTest(NodeCase):
         self.state.chmod(0o700)
         (self.state / "spool" / "spool.sqlite").write_bytes(b"this is no database " * 1000)
         self.start()
-        self.assertEqual(self.observer.names(), ["SpoolDamaged", "NodeStarted"])
+        self.assertEqual(self.observer.names(), ["SpoolDamaged", "CertificatesLoaded", "NodeStarted"])
         self.assertIn(b"250 2.0.0 Queued as", self.mail())
 
     def test_recovered(self) -> None:
@@ -311,7 +311,7 @@ class StartTest(NodeCase):
         self.stop(node)
         self.observer.seen.clear()
         self.start(tables='[[route]]\ndomain = "*"\nnext_hop = "[127.0.0.1]:2500"\n')
-        (started,) = self.observer.seen
+        _, started = self.observer.seen
         self.assertEqual(started[-1], 1)
 
     def test_no_policy(self) -> None:
@@ -380,7 +380,7 @@ class StopTest(NodeCase):
         self.successResultOf(node.startService())
         self.stop(node)
         self.successResultOf(node.stopService())
-        self.assertEqual(self.observer.names(), ["NodeStarted", "NodeStopped"])
+        self.assertEqual(self.observer.names(), ["CertificatesLoaded", "NodeStarted", "NodeStopped"])
 
 
 class ReloadTest(NodeCase):

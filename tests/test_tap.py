@@ -13,6 +13,7 @@ from unittest import mock
 
 from twisted.application.service import Application, IServiceMaker, MultiService
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -92,7 +93,15 @@ class TapTest(SynchronousTestCase):
             exec(compile(path.read_text(), str(path), "exec"), names)  # noqa: S102
             self.assertIsInstance(names["application"], type(Application("x")))
             self.assertLessEqual(len(path.read_text().splitlines()), 15)
-        self.assertEqual(len(list(TAC.glob("*.tac"))), 2)
+        self.assertEqual(len(list(TAC.glob("*.tac"))), 3)
+
+    def test_submission_tac(self) -> None:
+        """submission.tac has submission listeners only, with TLS."""
+        names: dict[str, Any] = {}
+        exec(compile((TAC / "submission.tac").read_text(), "submission.tac", "exec"), names)  # noqa: S102
+        listeners = names["settings"].listeners
+        self.assertEqual([(one.kind, one.tls) for one in listeners],
+                         [("submission", "starttls"), ("submission", "implicit")])  # fmt: skip
 
 
 class DaemonTest(SynchronousTestCase):
@@ -101,9 +110,11 @@ class DaemonTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.done: list[str] = []
         self.result: Deferred[None] = succeed(None)
+        self.not_bound: Exception | None = None
         self.patch(tap, "signal", SimpleNamespace(SIGHUP=1, signal=lambda number, call: self.done.append("signal")))
         self.patch(tap, "atexit", SimpleNamespace(register=lambda call, code: self.done.append(f"code {code}")))
         node = SimpleNamespace(
+            bind=self.bind,
             startService=lambda: self.note("start"),
             stopService=lambda: self.note("stop"),
             reload=lambda: self.note("reload"),
@@ -115,11 +126,33 @@ class DaemonTest(SynchronousTestCase):
         self.done.append(what)
         return self.result
 
+    def bind(self) -> None:
+        self.done.append("bind")
+        if self.not_bound is not None:
+            raise self.not_bound
+
     def test_life(self) -> None:
         """It starts once the reactor runs, and stopping waits for the node."""
         self.daemon.startService()
         self.successResultOf(self.daemon.stopService())
         self.assertEqual(self.done, ["signal", "start", "stop"])
+
+    def test_privileged(self) -> None:
+        """As root it takes the places of its listeners, and nothing more."""
+        self.daemon.privilegedStartService()
+        self.assertEqual(self.done, ["bind"])
+        self.daemon.startService()
+        self.assertEqual(self.done, ["bind", "signal", "start"])
+
+    def test_not_bound(self) -> None:
+        """A place it cannot have ends the process with code 1 and a sentence, once the reactor runs."""
+        self.not_bound = CannotListenError("", 25, OSError(98, "Address already in use"))
+        self.daemon.privilegedStartService()
+        stderr = io.StringIO()
+        with contextlib.redirect_stderr(stderr):
+            self.daemon.startService()
+        self.assertEqual(self.done, ["bind", "code 1", "reactor"])
+        self.assertIn("cannot listen on every address, port 25: Address already in use", stderr.getvalue())
 
     def test_no_start(self) -> None:
         """A node that cannot start ends the process with code 1 and a sentence."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted_mail_node.admin.control import ControlService
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
+from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.dns.resolver import StubResolver
 from twisted_mail_node.eventlog import EventLog, open_event_log
@@ -33,19 +35,25 @@ from twisted_mail_node.events import (
     SpoolDamaged,
 )
 from twisted_mail_node.inbound.factory import ESMTPFactory
-from twisted_mail_node.interfaces import IMailObserver
+from twisted_mail_node.interfaces import IMailObserver, IPolicy
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
+from twisted_mail_node.net.listening import bind, listen
 from twisted_mail_node.net.own import own_addresses
-from twisted_mail_node.net.transport import connect, listen
+from twisted_mail_node.net.tls_client import TlsClient
+from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
 from twisted_mail_node.policy.chain import Chain
+from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
+from twisted_mail_node.policy.submission import Submission
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
 from twisted_mail_node.settings import Settings, load
+from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 
@@ -65,6 +73,10 @@ class _Node:
     """What exists while the node runs."""
 
     directory: Directory
+    certificates: Certificates
+    authentication: Authentication
+    guessing: Guessing
+    submission: Submission
     router: Router
     spool: Spool
     room: Room
@@ -96,6 +108,7 @@ class MailNode(MultiService):
         self._parts = _Node()
         self._factories: list[ESMTPFactory] = []
         self._ports: list[IListeningPort] = []
+        self._bound: list[socket.socket | None] = []
         self._lock = -1
         self._began = 0.0
 
@@ -110,6 +123,25 @@ class MailNode(MultiService):
         return self._parts.spool
 
     # ---- start -----------------------------------------------------------------------------------------------
+
+    def bind(self) -> None:
+        """Take the places of the listeners while the process may: before it gives up root. Nothing else is done.
+
+        :raises CannotListenError: one is taken, or not ours to take.
+        """
+        try:
+            for listener in self.settings.listeners:
+                self._bound.append(bind(listener.endpoint))
+        except BaseException:
+            self._unbind()
+            raise
+
+    def _unbind(self) -> None:
+        """Give back what nobody listens on."""
+        while self._bound:
+            place = self._bound.pop()
+            if place is not None:
+                place.close()
 
     def startService(self) -> Deferred[None]:
         """Start every part; fires when the node listens.
@@ -134,6 +166,7 @@ class MailNode(MultiService):
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         parts.directory = Directory(settings)
+        self._build_doors()
         parts.router = Router(settings.routes, parts.directory)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
@@ -157,13 +190,16 @@ class MailNode(MultiService):
             settings=settings.queue,
             own_addresses=own_addresses(),
             allow_loopback=settings.queue.loopback_exchangers,
+            tls=TlsClient(settings.state_dir / settings.tls.trusted if settings.tls.trusted else None),
+            handshake_time=settings.tls.handshake_time,
             connect=connect,
         )
+        notifier: Notifier
         parts.queue = OutgoingQueue(
             spool=parts.spool,
             router=parts.router,
             agents={"maildir": parts.maildir, "relay": parts.relay},
-            notify=lambda mail, finals: notifier(mail, finals),
+            notify=lambda mail, told, until=None: notifier(mail, told, until),
             clock=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -182,42 +218,66 @@ class MailNode(MultiService):
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER, 20, 20)
 
+    def _build_doors(self) -> None:
+        """What listeners need to let the right people in."""
+        settings, reactor, parts = self.settings, self._reactor, self._parts
+        parts.certificates = Certificates(settings, reactor, self.publish)
+        if any(listener.tls != "none" for listener in settings.listeners):
+            parts.certificates.start()
+        parts.authentication = Authentication(settings, parts.directory, reactor, self.publish)
+        parts.guessing = Guessing(clock=reactor, publish=self.publish, longest=settings.authentication.delay_max)
+        parts.submission = Submission(settings.submission, reactor)
+
     def _listen(self) -> Deferred[None]:
-        settings, reactor = self.settings, self._reactor
+        settings, reactor, parts = self.settings, self._reactor, self._parts
         admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         waiting = []
-        for listener in settings.listeners:
+        places, self._bound = self._bound or [None] * len(settings.listeners), []
+        for listener, place in zip(settings.listeners, places, strict=True):
             factory = ESMTPFactory(
-                queue=self._parts.queue,
+                queue=parts.queue,
                 clock=reactor,
                 publish=self.publish,
                 kind=listener.kind,
                 now=reactor.seconds,
-                has_room=self._parts.room.has,
+                has_room=parts.room.has,
+                proxy_from=listener.proxy_from,
+                xclient_from=listener.xclient_from,
                 admission=admission,
-                **self._inbound(settings),
+                tls=parts.certificates,
+                tls_mode=listener.tls,
+                authentication=parts.authentication,
+                guessing=parts.guessing,
+                **self._inbound(listener.kind),
             )
             self._factories.append(factory)
-            waiting.append(listen(reactor, listener.endpoint, factory).addCallback(self._ports.append))
+            waiting.append(listen(reactor, listener.endpoint, factory, place).addCallback(self._ports.append))
         return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, _first_failure)
 
     def _begin(self, _: object) -> None:
         parts, settings = self._parts, self.settings
         listeners = tuple(f"{listener.kind} {listener.endpoint}" for listener in settings.listeners)
         self.publish(NodeStarted(settings.hostname, listeners, parts.spool.recovered))
-        for words in parts.directory.problems():
+        for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
 
-    def _inbound(self, settings: Settings) -> dict[str, Any]:
+    def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
+        settings = self.settings
+        gate: list[IPolicy] = [Recipients(self._parts.quota.over, settings.delivery.quota_reply)]
+        if kind == "submission":
+            gate.insert(0, self._parts.submission)
         return {
             "hostname": settings.hostname,
             "directory": self._parts.directory,
             "chain": Chain(self._policies, self._reactor, settings.limits.policy_time),
             "limits": settings.limits,
             "relay_from": settings.relay_from,
-            "gate": [Recipients(self._parts.quota.over, settings.delivery.quota_reply)],
+            "gate": gate,
+            "submission": settings.submission,
+            "handshake_time": settings.tls.handshake_time,
+            "answer_time": settings.authentication.answer_time,
         }
 
     def _maildir_of(self, address: Address) -> Path | None:
@@ -238,6 +298,11 @@ class MailNode(MultiService):
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
             parts.directory.reload(settings)
+            try:
+                parts.authentication.reload(settings)
+            except ValueError:
+                parts.directory.reload(self.settings)
+                raise
         except (ValueError, OSError) as error:
             self.publish(SettingsRefused(str(path or ""), str(error)))
             raise ValueError(str(error)) from error
@@ -250,8 +315,11 @@ class MailNode(MultiService):
         self._policies = made
         parts.router.reload(settings.routes)
         parts.room.floor = settings.limits.free_space
+        parts.submission.settings = settings.submission
+        parts.guessing.longest = settings.authentication.delay_max
+        parts.certificates.reload(settings)
         for factory in self._factories:
-            factory.configure(**self._inbound(settings))
+            factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
 
     # ---- stop ------------------------------------------------------------------------------------------------
@@ -276,6 +344,10 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
+        for name in ("certificates", "authentication"):
+            part = getattr(parts, name, None)
+            if part is not None:
+                part.stop()
         for name in ("spool", "log"):
             part = getattr(parts, name, None)
             if part is not None:
@@ -285,6 +357,7 @@ class MailNode(MultiService):
             self._lock = -1
 
     async def _unwind(self) -> None:
+        self._unbind()
         for port in self._ports:
             await maybeDeferred(port.stopListening)
         self._ports.clear()

@@ -61,7 +61,8 @@ def makeService(options: Options) -> Daemon:
 class Daemon(Service):
     """The node under twistd, which takes no notice of a start that failed: here the process ends then, with code 1.
 
-    SIGHUP lets the node read its settings anew.
+    The listeners' places are taken before twistd gives up root (``--uid``, ``--gid``), and nothing else is: spool, log
+    and all other files are opened and made by the user it becomes. SIGHUP lets the node read its settings anew.
     """
 
     name = "mailnode"
@@ -69,12 +70,23 @@ class Daemon(Service):
     def __init__(self, node: Any, reactor: Any) -> None:
         self.node = node
         self._reactor = reactor
+        self._failed: Failure | None = None
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        try:
+            self.node.bind()
+        except Exception:
+            self._failed = Failure()  # told once the reactor runs and can be stopped
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
+        if self._failed is not None:
+            self._not_started(self._failed)
+            return
         signal.signal(signal.SIGHUP, lambda number, frame: self._reactor.callFromThread(self._reload))
         maybeDeferred(self.node.startService).addErrback(self._not_started)
 

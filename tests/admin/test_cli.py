@@ -7,13 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import click
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.admin.fakes import Bridge, FakeNode
 from tests.admin.test_queue_commands import Case
-from twisted_mail_node.admin import account_commands, cli
+from twisted_mail_node.admin import cli
 from twisted_mail_node.admin.cli import main
 from twisted_mail_node.admin.control_client import ControlClient, NodeNotRunning
 
@@ -126,98 +125,3 @@ class NodeTest(Case):
             result = self.mailnode(command)
             self.assertEqual(result.exit_code, 1)
             self.assertIn("mailnode run", result.stderr)
-
-
-ACCOUNTS = '[[domain]]\nname = "here.example"\n[[account]]\naddress = "joe@here.example"\n'
-
-
-class AccountTest(Case):
-    """mailnode account."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        with open(self.config, "a") as file:
-            file.write(ACCOUNTS)
-
-    def accounts(self) -> dict[str, bool]:
-        return {
-            one["address"]: one["password"] for one in json.loads(self.mailnode("account", "list", "--json").stdout)
-        }
-
-    def test_add(self) -> None:
-        """add reads the password from standard input, and keeps no more than its hash (attack T40)."""
-        result = self.mailnode("account", "add", "ann@here.example", given="sentinel-password\n")
-        self.assertEqual(result.exit_code, 0, result.output)
-        self.assertNotIn("sentinel", result.output)
-        self.assertNotIn("sentinel", (self.state / "accounts.json").read_text())
-        self.assertEqual(self.accounts(), {"joe@here.example": False, "ann@here.example": True})
-
-    def test_no_password(self) -> None:
-        """--no-password asks for nothing."""
-        result = self.mailnode("account", "add", "ann@here.example", "--no-password", "--quota", "1G")
-        self.assertEqual((result.exit_code, self.accounts()["ann@here.example"]), (0, False))
-        self.assertIn("at most 1.0 GiB", self.mailnode("account", "list").stdout)
-
-    def test_refused(self) -> None:
-        """What cannot be added is a sentence, and nothing is written."""
-        for arguments, words in (
-            (["ann@elsewhere.example"], "not a local domain"),
-            (["joe@here.example"], "settings file already"),
-            (["ann"], "is not an address"),
-            (["x\x1b@here.example"], "is not an address"),
-            (["ann@here.example", "--quota", "much"], "--quota"),
-            (["ann@here.example"], "no password came"),
-        ):
-            result = self.mailnode("account", "add", *arguments)
-            self.assertEqual(result.exit_code, 1, arguments)
-            self.assertIn(words, result.stderr)
-            self.assertTrue(all(one.isprintable() or one == "\n" for one in result.stderr))
-        self.assertFalse((self.state / "accounts.json").exists())
-
-    def test_terminal(self) -> None:
-        """On a terminal the password is asked for twice."""
-        asked: list[dict[str, object]] = []
-
-        def prompt(text: str, **how: object) -> str:
-            asked.append(how)
-            return "secret-enough"
-
-        self.patch(click, "prompt", prompt)
-        self.patch(account_commands, "sys", _Terminal())
-        self.assertEqual(self.mailnode("account", "add", "ann@here.example").exit_code, 0)
-        self.assertEqual(asked, [{"hide_input": True, "confirmation_prompt": True}])
-
-    def test_passwd_and_remove(self) -> None:
-        """passwd changes, remove takes out; who is not there is a sentence."""
-        self.mailnode("account", "add", "ann@here.example", "--no-password")
-        self.assertEqual(self.mailnode("account", "passwd", "ann@here.example", given="secret-enough\n").exit_code, 0)
-        self.assertTrue(self.accounts()["ann@here.example"])
-        self.assertEqual(self.mailnode("account", "passwd", "ann@here.example", "--no-password").exit_code, 0)
-        self.assertEqual(self.mailnode("account", "remove", "ann@here.example").exit_code, 0)
-        self.assertEqual(list(self.accounts()), ["joe@here.example"])
-        for command, who, words in (
-            ("remove", "ann@here.example", "no account"),
-            ("remove", "joe@here.example", "settings file"),
-            ("passwd", "ann@here.example", "no account"),
-        ):
-            result = self.mailnode("account", command, who, given="secret-enough\n")
-            self.assertEqual(result.exit_code, 1)
-            self.assertIn(words, result.stderr)
-
-    def test_running_node(self) -> None:
-        """A running node takes the change up at once."""
-        node = FakeNode()
-        self.patch(ControlClient, "_connect", lambda client: Bridge(node))
-        self.mailnode("account", "add", "ann@here.example", "--no-password")
-        self.assertEqual(node.reloads, 1)
-        node.reload_error = ValueError("no")
-        self.assertEqual(self.mailnode("account", "remove", "ann@here.example").exit_code, 1)
-
-
-class _Terminal:
-    """Stands for ``sys`` in a command that runs on a terminal."""
-
-    class stdin:
-        @staticmethod
-        def isatty() -> bool:
-            return True

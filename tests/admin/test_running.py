@@ -155,10 +155,20 @@ class WordsTest(SynchronousTestCase):
     def test_welcome(self) -> None:
         """Where it listens, where mail lands, and a line to paste."""
         text = "\n".join(welcome(development(), None, "1"))
-        for words in ("127.0.0.1:2525 (mx)", "/var/mail/{domain}/{local_part}", "demo@mail.test", "mailnode test\n"):
+        for words in (
+            "127.0.0.1:2525 (mx, STARTTLS)", "127.0.0.1:2465 (submission, TLS from the first octet)",
+            "/var/mail/{domain}/{local_part}", "demo@mail.test", "mailnode test\n",
+        ):  # fmt: skip
             self.assertIn(words, text)
         self.assertEqual(command_line(), "mailnode")  # the tests run under another name
         self.assertIn("mailnode test -c 'a b.toml'", "\n".join(welcome(development(), Path("a b.toml"), "1")))
+
+    def test_root(self) -> None:
+        """Root is told what to do instead; others are not."""
+        for user, told in ((0, True), (1000, False)):
+            with mock.patch.object(os, "geteuid", return_value=user):
+                text = "\n".join(welcome(development(), Path("n.toml"), "1"))
+            self.assertEqual("twistd -n --uid mailnode --gid mailnode mailnode -c n.toml" in text, told)
 
     def test_how_to_type_it(self) -> None:
         """The line to paste works in another terminal: by path, as long as the shell does not find ``mailnode``."""

@@ -177,7 +177,7 @@ class Node:
 
     def write(self, *, top: str = "", tables: str = "") -> None:
         """Write the settings."""
-        people = "".join(f'[[account]]\naddress = "{who}@{self.domain}"\n' for who in ("joe", "ann", "demo"))
+        people = "".join(map(self.account, ("joe", "ann", "demo")))
         queue = "" if "[queue]" in tables else f'[queue]\nretry = ["{self._retry}"]\n'
         self.config.write_text(
             f'hostname = "mx.{self.domain}"\nstate_dir = "{self.state}"\n{top}\n'
@@ -185,6 +185,10 @@ class Node:
             f'[[domain]]\nname = "{self.domain}"\nsubaddress_separator = "+"\n{people}{queue}{tables}\n',
             "utf-8",
         )
+
+    def account(self, who: str) -> str:
+        """The table of an account."""
+        return f'[[account]]\naddress = "{who}@{self.domain}"\n'
 
     # ---- its life --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,12 @@ from tests.interop.node import BIN, ROOT, Node, NodeTest, Process, free_port, gr
 from tests.interop.wire import Client, added_to, send
 
 
+def complaints(here: Node) -> str:
+    """What the node wrote to standard error, but for its warning that the certificate is of its own making."""
+    lines = here.running.err.splitlines(keepends=True)
+    return "".join(line for line in lines if "there is no certificate yet" not in line)
+
+
 class EndTest(NodeTest):
     """SIGTERM."""
 
@@ -42,7 +48,7 @@ class EndTest(NodeTest):
                 self.assertRegex(session.reply(), "^421 4.3.2 ")
                 self.assertEqual(session.reply(), "")
         self.assertEqual(here.running.wait(), 0)
-        self.assertEqual(here.running.err, "")
+        self.assertEqual(complaints(here), "")
         for who in ("joe", "ann"):
             (mail,) = here.mails(who)
             added_to(mail, content)
@@ -72,7 +78,7 @@ class EndTest(NodeTest):
             self.assertTrue(client.reply().startswith("250"))
         self.assertEqual(here.running.wait(), 0)
         self.assertEqual(len(here.mails("joe")), 1)
-        self.assertEqual(here.running.err, "")
+        self.assertEqual(complaints(here), "")
         here.start()
         self.assertIn("has stopped", here.command("stop"))
         self.assertEqual(here.running.wait(5), 0)
@@ -189,7 +195,7 @@ relay_form = ["10.0.0.0/8"]
 [[listener]]
 kind = "mix"
 endpoint = "tcp:99999"
-tls = "starttls"
+tls = "startls"
 [[domain]]
 name = "here.test"
 [[account]]
@@ -235,7 +241,7 @@ retry = []
         here = self.node()
         with socket.create_server(("127.0.0.1", here.port)):
             words = self.ends(here.launch(), 1)
-        self.assertEqual(len(words.splitlines()), 1, words)
+        self.assertEqual(len(complaints(here).splitlines()), 1, words)
         self.assertIn(f"cannot listen on 127.0.0.1, port {here.port}: Address already in use", words)
         self.assertFalse((here.state / "control.sock").exists())
         here.start()
@@ -283,7 +289,7 @@ retry = []
     def test_run(self) -> None:
         """``mailnode run -c FILE``: it says where it listens, where mail lands and what to try."""
         here = self.node().start()
-        for words in (f"127.0.0.1:{here.port} (mx)", str(here.state), "mailnode test -c", "Ctrl-C"):
+        for words in (f"127.0.0.1:{here.port} (mx, STARTTLS)", str(here.state), "mailnode test -c", "Ctrl-C"):
             wait_for(lambda words=words: words in here.running.out, words)  # type: ignore[misc]
         self.alive(here)
 

@@ -65,6 +65,7 @@ def check_config(config: Path | None) -> None:
     """
     from twisted_mail_node.directory.directory import Directory
     from twisted_mail_node.policy.plugins import policies
+    from twisted_mail_node.settings_checks_security import notes
 
     settings = read_settings(config)
     try:
@@ -72,7 +73,7 @@ def check_config(config: Path | None) -> None:
         problems = Directory(settings).problems()
     except ValueError as error:
         fail(str(error), WRONG_SETTINGS)
-    for problem in problems:
+    for problem in (*notes(settings), *problems):
         click.echo(f"Note: {problem}")
     counts = (
         looks.count(len(settings.listeners), "listener"),

@@ -28,6 +28,7 @@ from twisted.logger import (
 )
 from twisted.python.failure import Failure
 
+from twisted_mail_node.admin.demo import how_to_sign_in, with_password
 from twisted_mail_node.admin.testmail import place_of
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def run_node(settings: Settings, config: Path | None, version: str) -> int:
 
     log_to_stderr()
     try:
+        if config is None:
+            settings = with_password(settings)
         node: Any = MailNode(settings, reactor, config)
     except (ValueError, OSError) as error:
         click.echo(f"mailnode: the node cannot start: {error}", err=True)
@@ -167,11 +170,18 @@ def welcome(settings: Settings, config: Path | None, version: str) -> Iterator[s
     for listener in settings.listeners:
         place = place_of(listener.endpoint)
         where = f"{place.host}:{place.port}" if place is not None else listener.endpoint
-        yield f"  listens    {where} ({listener.kind})"
+        tls = {"starttls": ", STARTTLS", "implicit": ", TLS from the first octet", "none": ""}[listener.tls]
+        yield f"  listens    {where} ({listener.kind}{tls})"
     for domain in settings.domains:
         yield f"  mail for   {domain.name} lands in {settings.state_dir / domain.maildir}"
     for account in settings.accounts[:1]:
         yield f"  write to   {account.address}"
     yield f"  event log  {'here' if settings.log.path == '-' else settings.state_dir / settings.log.path}"
+    if os.geteuid() == 0:
+        yield "  WARNING    runs as root, and need not. Give it a user of its own: User= of systemd, or let twistd give"
+        yield f"             up root: twistd -n --uid mailnode --gid mailnode mailnode{option}"
+    sending = list(how_to_sign_in(settings)) if config is None else []
+    yield from sending[:1]
     yield f"Try it:      {command_line()} test{option}"
+    yield from sending[1:]
     yield "Stop it:     Ctrl-C"
