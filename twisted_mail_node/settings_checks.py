@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from twisted_mail_node.message.address import Address, domain_key
 from twisted_mail_node.settings_checks_security import check_security
+from twisted_mail_node.settings_endpoint import parts
 from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def _listeners(sections: Sections) -> Iterator[Problem]:
         )
     seen: dict[str, str] = {}
     for path, listener in sections.listeners:
+        if parts(listener.endpoint)[1].get("port") == "0":
+            continue  # any free port: each time another
         first = seen.setdefault(listener.endpoint, path)
         if first != path:
             yield Problem(f"{path}.endpoint", f"{shown(listener.endpoint)}, which {first} has already", "another port")

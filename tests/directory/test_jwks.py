@@ -34,6 +34,8 @@ RSA_JWK = public(RSA, jwt.algorithms.RSAAlgorithm, kid="r", use="sig")
 EC_JWK = public(EC, jwt.algorithms.ECAlgorithm, kid="e")
 ED_JWK = public(ED, jwt.algorithms.OKPAlgorithm, kid="d")
 
+PRIVATE = json.loads(jwt.algorithms.OKPAlgorithm.to_jwk(ED))
+
 
 def part(value: object) -> str:
     """A part of a token made by hand."""
@@ -99,7 +101,7 @@ class KeySetTests(SynchronousTestCase):
         short = rsa.generate_private_key(65537, 1024)
         self.put(
             EC_JWK, {"kty": "oct", "k": base64.b64encode(b"secret-" * 6).decode(), "kid": "o"},
-            public(short, jwt.algorithms.RSAAlgorithm, kid="s"), RSA_JWK | {"use": "enc"}, ED_JWK | {"d": "sentinel"},
+            public(short, jwt.algorithms.RSAAlgorithm, kid="s"), RSA_JWK | {"use": "enc"}, PRIVATE,
             {"kty": "EC", "crv": "P-256", "x": "!"}, {"kty": "EC", "crv": ["P-256"]}, {"kty": ["EC"]}, 5, {},
             RSA_JWK | {"alg": "RS512"},
         )  # fmt: skip

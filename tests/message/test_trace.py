@@ -29,6 +29,7 @@ def stamp(
     protocol: str = "ESMTP",
     recipient: Address | None = JOE,
     extra: str = "",
+    priority: int = 0,
 ) -> bytes:
     """A time-stamp line with defaults."""
     return trace.received(
@@ -40,6 +41,7 @@ def stamp(
         recipient=recipient,
         when=WHEN,
         extra=extra,
+        priority=priority,
     )
 
 
@@ -71,6 +73,11 @@ class ReceivedTests(SynchronousTestCase):
         """A comment stands behind the with-clause and cannot be closed by its text."""
         self.assertIn(b"with ESMTPS (TLS1.3 x) id Q1", stamp(protocol="ESMTPS", extra="TLS1.3 x"))
         self.assertIn(b"(a??b?c?) id", stamp(extra="a)(b\\c\n"))
+
+    def test_priority(self) -> None:
+        """A priority other than 0 has the clause of RFC 6710, behind all others."""
+        self.assertIn(b"for <joe@example.org>\r\n\tPRIORITY -3; ", stamp(priority=-3))
+        self.assertNotIn(b"PRIORITY", stamp(priority=0))
 
     def test_no_helo(self) -> None:
         """An empty HELO gives the address its place."""

@@ -140,13 +140,7 @@ class BothWays:
             end = ends.made[0]
             end.transport.write(b"2" * size)
             end.begin()
-            clear = b""
-            while len(clear) < size:
-                ends.loop.turn()
-                try:
-                    clear += peer.socket.recv(min(65536, size - len(clear)))
-                except BlockingIOError:
-                    pass
+            clear = ends.clear(peer, size)
             self.assertEqual(clear, b"2" * size)
             peer.handshake()
             end.transport.write(b"secret")

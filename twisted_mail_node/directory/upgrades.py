@@ -65,8 +65,8 @@ class Upgrades:
         address = account.address
         if not seen.wants_upgrade(fitting, self.file.hashes) or len(self._waiting) >= WAITING_MAX:
             return
-        if address in self._under_way:
-            return
+        if address in self._under_way or self._directory.secrets(account) is not seen:
+            return  # it is being made, or was while this password was compared
         self._waiting.setdefault(address, _Wanted(account, seen, text, fitting))
         if not self._running:
             self._running = True

@@ -181,6 +181,7 @@ class Transaction:
             recipient=recipients[0].original if len(recipients) == 1 else None,
             when=now,
             extra=tls,
+            priority=parameters.priority,
         )
         if isinstance(reader, SubmittedReader):
             header += self._missing_fields(reader, now)

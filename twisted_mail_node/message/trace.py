@@ -71,6 +71,7 @@ def received(
     recipient: Address | None,
     when: float,
     extra: str = "",
+    priority: int = 0,
 ) -> bytes:
     """The time-stamp line of RFC 5321 section 4.4, ``Received:`` with its CRLF.
 
@@ -82,6 +83,7 @@ def received(
         ``None``. One outside ASCII is named only in a mail that came with SMTPUTF8.
     :param when: seconds since the epoch.
     :param extra: a comment behind the with-clause, such as the TLS version.
+    :param priority: MT-PRIORITY of the mail, for the PRIORITY clause that RFC 6710 registers; 0 leaves it out.
     """
     for_clause = ""
     if recipient is not None:
@@ -93,6 +95,8 @@ def received(
     with_clause = f" with {protocol}" if protocol else ""
     comment = _comment(extra) if extra else ""
     clauses = f"by {hostname}{with_clause}{comment} id {queue_id}{for_clause}"
+    if priority:
+        clauses += f"\r\n\tPRIORITY {priority}"
     return f"Received: {_from(helo, client)}{clauses}; {date(when)}\r\n".encode()
 
 

@@ -40,7 +40,7 @@ def fits(transport: Any) -> bool:
         and transport.connected
         and not transport.TLS
         and not transport.disconnecting
-
+        and not transport._tempDataBuffer
         and len(transport.dataBuffer) == transport.offset
     )
 
