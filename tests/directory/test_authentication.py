@@ -85,14 +85,16 @@ class PasswordTests(SigningInCase):
         self.assertEqual(await self.password("joe", joe), WRONG)
 
     async def test_reactor_is_free(self) -> None:
-        """Passwords are compared in other threads, no more at a time than the settings say."""
+        """Passwords are compared in other threads, no more at a time than the settings say, which give way to ours."""
         self.start(Account(address=JOE, password=OLD), authentication={"threads": 2, "mechanisms": ("PLAIN",)})
         threads: list[str] = []
+        priorities: set[int] = set()
         release = threading.Event()
         at_once = threading.Barrier(3)
 
         def fits(secrets: Secrets, text: str) -> bool:
             threads.append(threading.current_thread().name)
+            priorities.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
             if len(threads) <= 2:
                 at_once.wait(30)
             release.wait(30)
@@ -106,6 +108,7 @@ class PasswordTests(SigningInCase):
             await gatherResults(tries)
         self.assertEqual(len(set(threads)), 2)
         self.assertNotIn(threading.current_thread().name, threads)
+        self.assertEqual(priorities, {password_threads.NICENESS})
 
     async def test_busy(self) -> None:
         """When too many wait, the next is an error of its own and not a wrong password; later it goes on."""

@@ -3,7 +3,10 @@ deliveries and the reading of mails wait."""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 from twisted.internet.defer import Deferred
@@ -16,6 +19,11 @@ T = TypeVar("T")
 #: Comparisons that wait or run. At 20 ms each, the last of them waits two seconds with two threads; clients give up
 #: before many more had their turn.
 WAITING_MAX = 200
+
+
+#: How much less urgent than the rest of the node a comparison is (``nice``): it takes 20 ms of a core, and whoever
+#: sends mail meanwhile shall not wait for it.
+NICENESS = 10
 
 
 class BusyError(Exception):
@@ -45,6 +53,7 @@ class PasswordThreads:
             raise BusyError("the node stops" if self._stopped else f"{self.waiting} sign-ins wait already")
         if self._pool is None:
             self._pool = ThreadPool(0, self._count, "passwords")
+            self._pool.threadFactory = _Gentle
             self._pool.start()
             # Threads that nobody ends would keep the process from ending.
             self._trigger = self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
@@ -69,3 +78,12 @@ class PasswordThreads:
     def _finished(self, result: T) -> T:
         self.waiting -= 1
         return result
+
+
+class _Gentle(threading.Thread):
+    """A thread that gives way to the others; Linux has a priority for each thread."""
+
+    def run(self) -> None:
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        super().run()
