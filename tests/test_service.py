@@ -432,6 +432,16 @@ class ReloadTest(NodeCase):
         self.assertIn("nobody-wrote-this", str(self.assertRaises(ValueError, node.reload)))
         self.assertTrue(self.refused().startswith(b"550 5.1.1"))
 
+    def test_files_of_the_settings(self) -> None:
+        """Settings that name a file that is not there are refused whole: their aliases do not count either."""
+        node = self.start()
+        for wrong in ('[tls]\ntrusted = "missing.pem"\n', '[oauth]\njwks = "missing.json"\naudience = "here"\n'):
+            with self.subTest(wrong=wrong):
+                self.write(tables=self.ALIAS + wrong)
+                self.assertIn("missing.", str(self.assertRaises(ValueError, node.reload)))
+                self.assertEqual(self.observer.names()[-1], "SettingsRefused")
+                self.assertTrue(self.refused().startswith(b"550 5.1.1"))
+
     def test_damaged_accounts(self) -> None:
         """An accounts file that cannot be read is refused, too."""
         node = self.start()

@@ -74,6 +74,7 @@ class _Node:
 
     directory: Directory
     certificates: Certificates
+    tls_client: TlsClient
     authentication: Authentication
     guessing: Guessing
     submission: Submission
@@ -190,7 +191,7 @@ class MailNode(MultiService):
             settings=settings.queue,
             own_addresses=own_addresses(),
             allow_loopback=settings.queue.loopback_exchangers,
-            tls=TlsClient(settings.state_dir / settings.tls.trusted if settings.tls.trusted else None),
+            tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
             connect=connect,
         )
@@ -221,6 +222,7 @@ class MailNode(MultiService):
     def _build_doors(self) -> None:
         """What listeners need to let the right people in."""
         settings, reactor, parts = self.settings, self._reactor, self._parts
+        parts.tls_client = TlsClient(_trusted(settings))
         parts.certificates = Certificates(settings, reactor, self.publish)
         if any(listener.tls != "none" for listener in settings.listeners):
             parts.certificates.start()
@@ -299,6 +301,7 @@ class MailNode(MultiService):
             made = policies(settings.policies)
             parts.directory.reload(settings)
             try:
+                parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
             except ValueError:
                 parts.directory.reload(self.settings)
@@ -389,6 +392,11 @@ class MailNode(MultiService):
             "queue": self._parts.queue.status(),
             "relay": self._parts.relay.status(),
         }
+
+
+def _trusted(settings: Settings) -> Path | None:
+    """Where the certificates lie that sign those of other hosts; ``None``: the system knows."""
+    return None if settings.tls.trusted is None else settings.state_dir / settings.tls.trusted
 
 
 def _place(address: Any) -> str:

@@ -29,6 +29,7 @@ TABLES = "[authentication]\nanswer_time = 0.1\ndelay_max = 0.1\n"
 
 #: What users read.
 WRONG_PASSWORD = ("5.7.8", "User name or password is wrong; the user name is the whole mail address")
+WRONG_TOKEN = ("5.7.8", "The token is not good, or has expired; sign in again in your mail program")
 UNKNOWN_RECIPIENT = ("5.1.1", "No such recipient here")
 NOT_YOUR_ADDRESS = (
     "5.7.1",
@@ -148,7 +149,7 @@ class ClientsTest(NodeTest):
             self.job(client, letter("never").as_bytes(), mechanism=mechanism),
             secret=self.here.tokens.token("ann@here.test", seconds=-600),
         )
-        self.is_refused(client, job, client.codes.password, *WRONG_PASSWORD)
+        self.is_refused(client, job, client.codes.password, *WRONG_TOKEN)
 
     def refused_recipient(self, client: Client) -> None:
         """A recipient whom nobody knows here: the user reads which, and why."""

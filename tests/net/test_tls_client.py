@@ -214,6 +214,19 @@ class OursTests(BothWays, ClientCase):
         end, _ = self.connect(self.server(self.authority.issue("mx.example.org")), client=TlsClient())
         self.assertFalse(end.session.verified)
 
+    def test_trusted_anew(self) -> None:
+        """Other trusted certificates count from the next connection on, sessions of before are not resumed; what cannot
+        be read changes nothing."""
+        other = Authority()
+        ends = self.server(other.issue("mx.example.org"))
+        end, _ = self.connect(ends)
+        self.assertFalse(end.session.verified)
+        self.assertRaises(ValueError, self.client.reload, self.dir / "missing.pem")
+        self.assertFalse(self.connect(ends)[0].session.verified)
+        self.client.reload(other.put(self.dir / "others.pem"))
+        end, _ = self.connect(ends)
+        self.assertEqual((end.session.verified, end.session.resumed), (True, False))
+
     def test_odd_hosts(self) -> None:
         """A host name that cannot be asked for is not, and the certificate is not for it."""
         for host in ("büro.example", "x" * 300, "a b"):

@@ -50,9 +50,16 @@ SIGNED_IN = Reply.make(235, "2.7.0", "You have signed in")
 WRONG = Reply.make(
     535, "5.7.8", "User name or password is wrong; the user name is the whole mail address", Reason.WRONG_PASSWORD
 )
+WRONG_TOKEN = Reply.make(
+    535, "5.7.8", "The token is not good, or has expired; sign in again in your mail program", Reason.WRONG_PASSWORD
+)
+WRONG_CERTIFICATE = Reply.make(
+    535, "5.7.8", "Your certificate names no account here; choose another in your mail program", Reason.WRONG_PASSWORD
+)
 DISABLED = Reply.make(525, "5.7.13", "This account is disabled; ask your postmaster", Reason.ACCOUNT_DISABLED)
 UNCERTAIN = Reply.make(454, "4.7.0", "Passwords cannot be checked now; try again later", Reason.SIGN_IN_FAILED)
 ENOUGH = Reply.make(421, "4.7.0", "Too many wrong passwords; goodbye", Reason.TOO_MANY_GUESSES)
+_WRONG: dict[type[object], Reply] = {TokenLogin: WRONG_TOKEN, CertificateLogin: WRONG_CERTIFICATE}
 _REFUSALS = {Reason.ACCOUNT_DISABLED: DISABLED, Reason.SIGN_IN_FAILED: UNCERTAIN}
 
 
@@ -86,7 +93,7 @@ async def authenticate(connection: Connection, event: Auth) -> None:
         connection.refuse(ended.reply, "AUTH")
     except _Refused as refused:
         connection.out.append(connection.wire.end_auth(refused.reply))
-        if refused.reply in (WRONG, DISABLED):
+        if refused.reply.code in (WRONG.code, DISABLED.code):
             connection.guesses += 1
             if connection.guesses >= GUESSES:
                 raise Ending(ENOUGH, Reason.TOO_MANY_GUESSES) from None
@@ -186,9 +193,9 @@ class _Attempt:
         try:
             return await within(clock, LOGIN_TIME, self.checks.login(login))
         except LoginRefused as refused:
-            self.refusal = _REFUSALS.get(refused.reason, WRONG)
+            self.refusal = _REFUSALS.get(refused.reason) or _WRONG.get(type(login), WRONG)
             reason, name = refused.reason, refused.name or name
-            if self.refusal is WRONG:  # who knows the password of a disabled account does not guess
+            if self.refusal.code == WRONG.code:  # who knows the password of a disabled account does not guess
                 guessing.failed(client, name)
         except Exception as error:
             self._broke(error)

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 
 from twisted_mail_node.events import SecuringFailed, SessionSecured
 from twisted_mail_node.inbound.replies import Ending
+from twisted_mail_node.net.tls_openssl import words_of
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.occurrence import StartTls
 from twisted_mail_node.smtp.reply import Reply, printable
@@ -53,7 +54,7 @@ def handshake_failed(connection: Connection, failure: Failure) -> None:
     """The connection ended in the handshake: say why."""
     if connection.ending in (None, Reason.CONNECTION_LOST):
         connection.ending = Reason.HANDSHAKE_FAILED
-    words = printable(failure.getErrorMessage())[:WORDS_MAX]
+    words = printable((failure.value and words_of(failure.value)) or failure.getErrorMessage())[:WORDS_MAX]
     connection.factory.publish(
         SecuringFailed(connection.session, connection.client, connection.ending or Reason.HANDSHAKE_FAILED, words)
     )

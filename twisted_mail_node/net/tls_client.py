@@ -68,7 +68,14 @@ class TlsClient:
     def __init__(self, trusted: Path | None = None, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._context = context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        self.reload(trusted)
+
+    def reload(self, trusted: Path | None) -> None:
+        """Read the trusted certificates anew, these from now on; running connections stay as they are.
+
+        :raises ValueError: ``trusted`` cannot be read; everything stays as it was.
+        """
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         context.set_cipher_list(CIPHERS)
         set_groups(context)
@@ -85,6 +92,8 @@ class TlsClient:
                 context.load_verify_locations(os.fspath(trusted))
             except SSL.Error as error:
                 raise ValueError(f"{trusted} cannot be used: {error}") from None
+        self._context = context
+        self._kept.clear()
 
     def secure(self, transport: Any, host: str) -> ITlsSession:
         """Begin a handshake on ``transport``; its protocol is told of its end by ``handshakeCompleted()``
