@@ -61,7 +61,7 @@ class FactoryTests(SynchronousTestCase):
         self.assertEqual([event.client for event in receiver.of(SessionRefused)], ["192.0.2.1", "2001:db8::2"])
 
     def test_shared_admission(self) -> None:
-        """Listeners share one count."""
+        """Listeners share one count, and no session of one has the id of a session of another."""
         admission = Admission(1, 1)
         factories = [
             ESMTPFactory(
@@ -79,6 +79,7 @@ class FactoryTests(SynchronousTestCase):
         address = IPv4Address("TCP", "192.0.2.1", 40000)
         self.assertIsInstance(factories[0].buildProtocol(address), Connection)
         self.assertIsInstance(factories[1].buildProtocol(address), Refused)
+        self.assertEqual(len({factory.next_session() for factory in factories * 3}), 6)
 
     def test_may_relay(self) -> None:
         """Networks of relay_from, IPv4 and IPv6; loopback is not among them by itself."""

@@ -113,7 +113,7 @@ class ESMTPFactory:
         self._xclient_from = xclient_from
         self.admission = admission or Admission(limits.connections, limits.connections_per_address)
         self.connections: set[Connection] = set()
-        self._sessions = int(self.now() * 1000) << 20
+        self.admission.sessions = max(self.admission.sessions, int(self.now() * 1000) << 20)
         self._sweep: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self.configure(
@@ -175,9 +175,9 @@ class ESMTPFactory:
     # ---- what connections call -------------------------------------------------------------------------------
 
     def next_session(self) -> str:
-        """An id for a session, unique over restarts."""
-        self._sessions += 1
-        return f"{self._sessions:x}"
+        """An id for a session, unique over all listeners, and over restarts."""
+        self.admission.sessions += 1
+        return f"{self.admission.sessions:x}"
 
     def may_relay(self, client: str) -> bool:
         """The client's network is in ``relay_from``."""

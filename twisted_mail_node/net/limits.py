@@ -9,16 +9,18 @@ from twisted_mail_node.reasons import Reason
 
 
 class Admission:
-    """Counts connections.
+    """Counts connections, over all listeners.
 
     :param total: connections in all.
     :param per_address: connections of one IPv4 address or one IPv6 /64.
+    :ivar sessions: the last number that a session was given.
     """
 
     def __init__(self, total: int, per_address: int) -> None:
         self.total = total
         self.per_address = per_address
         self.connections = 0
+        self.sessions = 0
         self._of: dict[str, int] = {}
 
     def enter(self, client: str | None) -> Reason | None:
