@@ -67,7 +67,10 @@ class Reason(StrEnum):
     UNKNOWN_MECHANISM = "unknown-mechanism", "The SASL mechanism is not offered here (RFC 4954 section 4)."
     SIGN_IN_CANCELLED = "sign-in-cancelled", "The client broke the AUTH exchange off."
     WRONG_PASSWORD = "wrong-password", "User name or password is wrong, or there is no such user."
-    ACCOUNT_DISABLED = "account-disabled", "The password was right, but the account is disabled."
+    ACCOUNT_DISABLED = (
+        "account-disabled",
+        "The account is disabled; the password was right, or the client signed in before that.",
+    )
     TOO_MANY_GUESSES = (
         "too-many-guesses",
         "Too many wrong passwords came from the client's address; it must wait before the next try.",

@@ -53,6 +53,17 @@ class SubmissionTests(SynchronousTestCase):
         )
         self.assertTrue(words.isascii())
 
+    def test_disabled(self) -> None:
+        """Who was disabled meanwhile may use no address, not even the account's; the reply says why."""
+        disabled = Submitter()
+        disabled.may_use = lambda address: False  # type: ignore[method-assign]
+        for stage, known in (
+            ("mail", {"reverse_path": address("joe@example.org")}),
+            ("content", {"header": b"From: joe@example.org\r\n"}),
+        ):
+            words = self.refused(stage, Reason.ACCOUNT_DISABLED, "550 5.7.1 ", submitter=disabled, **known)
+            self.assertIn("The account joe@example.org may not send any more: it is disabled", words)
+
     def test_not_signed_in(self) -> None:
         """Clients in ``relay_from`` that have not signed in are bound to nothing here."""
         self.assertIsNone(self.ask("mail", None, reverse_path=address("ann@example.org")))

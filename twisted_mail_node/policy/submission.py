@@ -48,8 +48,8 @@ class Submission(Policy):
         submitter = asked.submitter
         if submitter is None:
             return None
-        path = asked.reverse_path
-        if path is not None and not submitter.may_use(path):
+        path = asked.reverse_path or submitter.account  # who was disabled meanwhile has no null one either
+        if not submitter.may_use(path):
             return _not_yours("send from", path, submitter)
         return self._too_many(submitter)
 
@@ -86,7 +86,8 @@ class Submission(Policy):
         if value is not None:
             return _checked(Field(b"From", value, b""), submitter)
         if self.settings.add_from and submitter.account.is_ascii:
-            return None
+            account = submitter.account
+            return None if submitter.may_use(account) else _not_yours("write as From:", account, submitter)
         return _ambiguous("the mail has no From field; set your address in your mail program")
 
     def _others(self, header: bytes, submitter: ISubmitter) -> Refuse | None:
@@ -130,6 +131,9 @@ def _checked(field: Field, submitter: ISubmitter) -> Refuse | None:
 
 
 def _not_yours(what: str, address: Address, submitter: ISubmitter) -> Refuse:
+    if not submitter.may_use(submitter.account):
+        words = f"The account {_shown(submitter.account)} may not send any more: it is disabled; ask your postmaster"
+        return _refuse(550, "5.7.1", words, Reason.ACCOUNT_DISABLED)
     words = (
         f"You may not {what} <{_shown(address)}>: it is not an address of {_shown(submitter.account)}.\n"
         "Choose your own address in your mail program, or let your postmaster give you that one."

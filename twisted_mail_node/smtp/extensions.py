@@ -232,7 +232,9 @@ def mail_parameters(parameters: dict[str, str | None], offers: Offers = NO_OFFER
     for keyword in parameters:
         needs = _NEEDS.get(keyword)
         if needs is not None and not needs(offers):
-            raise UnknownParameterError(f"the parameter {keyword} is not offered here")
+            # RFC 8689 section 2: a session without TLS cannot take such a mail
+            where = "after STARTTLS only" if keyword == "REQUIRETLS" else "not here"
+            raise UnknownParameterError(f"the parameter {keyword} is offered {where}")
     if "HOLDFOR" in parameters and "HOLDUNTIL" in parameters:
         raise GrammarError("give HOLDFOR or HOLDUNTIL, not both")  # RFC 4865 section 4
     return MailParameters(**_parsed(_MAIL, parameters))  # type: ignore[arg-type]
