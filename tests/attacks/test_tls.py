@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from OpenSSL import SSL
 from twisted.internet import tcp
 from twisted.trial.unittest import SynchronousTestCase
@@ -274,3 +279,86 @@ class TwistedsTlsAttacks(TlsAttacks):
     """The same on Twisted's transports."""
 
     ours = False
+
+
+class EmptyRecordAttacks(SynchronousTestCase):
+    """T32, T33: a client that has not signed in sends records without data, one after the other without end. OpenSSL
+    would read on and on, and nobody else would be looked at."""
+
+    issued = TlsAttacks.issued
+    #: Records; each takes some microseconds. They fit into a socket's buffer.
+    MANY = 1000
+
+    def flood(self, version: int, records: Callable[[Peer], bytes]) -> None:
+        """The reactor's turn ends with each of them; what stands behind them is heard all the same."""
+        listening = Listening(self, "implicit", ours=True)
+        secrets: list[bytes] = []
+        context = only(version, b"ECDHE-ECDSA-AES128-GCM-SHA256")
+        context.set_keylog_callback(lambda connection, line: secrets.append(line))
+        peer = listening.peer(context).handshake()
+        peer.until_said(b"220")
+        peer.secrets = secrets  # type: ignore[attr-defined]
+        (connection,) = listening.factory.connections
+        transport = connection.transport
+        reads: list[object] = []
+        read = transport.doRead
+
+        def noted() -> object:
+            reads.append(why := read())
+            return why
+
+        self.patch(transport, "doRead", noted)
+        peer.raw(records(peer))
+        listening.loop.until(lambda: len(reads) > self.MANY // 2 or not listening.factory.connections)
+        self.assertEqual(connection.wire.state, "start")
+        listening.loop.until(lambda: connection.wire.state == "ready")
+        self.assertGreaterEqual(len(reads), self.MANY)
+
+    def test_key_update(self) -> None:
+        """KeyUpdate (RFC 8446 section 4.6.3)."""
+
+        def records(peer: Peer) -> bytes:
+            (line,) = (one for one in peer.secrets if one.startswith(b"CLIENT_TRAFFIC_SECRET_0 "))  # type: ignore[attr-defined]
+            secret = bytes.fromhex(line.split()[2].decode())
+            kind = hashes.SHA384() if len(secret) == 48 else hashes.SHA256()
+            key_size = 32 if len(secret) == 48 else 16
+
+            def expanded(label: bytes, size: int) -> bytes:
+                info = size.to_bytes(2, "big") + bytes([6 + len(label)]) + b"tls13 " + label + b"\0"
+                return HKDFExpand(kind, size, info).derive(secret)
+
+            def sealed(inner: bytes) -> bytes:
+                header = b"\x17\3\3" + (len(inner) + 16).to_bytes(2, "big")
+                return header + AESGCM(expanded(b"key", key_size)).encrypt(expanded(b"iv", 12), inner, header)
+
+            octets = b""
+            for _ in range(self.MANY):
+                octets += sealed(b"\x18\0\0\1\0\x16")
+                secret = expanded(b"traffic upd", len(secret))
+            return octets + sealed(b"EHLO x\r\n\x17")
+
+        self.flood(SSL.TLS1_3_VERSION, records)
+
+    def test_hello(self) -> None:
+        """ClientHello: TLS 1.2 asks for renegotiation so (RFC 5246 section 7.4.1.2)."""
+
+        def records(peer: Peer) -> bytes:
+            tls = peer.tls
+            ours, theirs, master = tls.client_random(), tls.server_random(), tls.master_key()
+            assert ours is not None and theirs is not None and master is not None
+            block, last = b"", (seed := b"key expansion" + theirs + ours)
+            for _ in range(2):
+                last = hmac.digest(master, last, "sha256")
+                block += hmac.digest(master, last + seed, "sha256")
+            key, salt = block[:16], block[32:36]
+
+            def sealed(number: int, kind: bytes, inner: bytes) -> bytes:
+                explicit = number.to_bytes(8, "big")
+                known = explicit + kind + b"\3\3" + len(inner).to_bytes(2, "big")
+                body = explicit + AESGCM(key).encrypt(salt + explicit, inner, known)
+                return kind + b"\3\3" + len(body).to_bytes(2, "big") + body
+
+            hellos = [sealed(number, b"\x16", b"\1\0\0\0") for number in range(1, self.MANY + 1)]
+            return b"".join(hellos) + sealed(self.MANY + 1, b"\x17", b"EHLO x\r\n")
+
+        self.flood(SSL.TLS1_2_VERSION, records)

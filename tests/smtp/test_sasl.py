@@ -63,7 +63,7 @@ class WordsTests(SynchronousTestCase):
             b"": "The name is empty",
             "\u00ad".encode(): "The name is empty",
             b"\xff": "The name is not UTF-8",
-            b"a" * (NAME_MAX + 1): f"The name is longer than {NAME_MAX} characters",
+            b"a" * (NAME_MAX + 1): f"The name is longer than {NAME_MAX} octets",
             b"joe\n": "A name or a password holds no control characters",
         }.items():
             with self.assertRaises(MalformedError) as caught:

@@ -7,7 +7,6 @@ reactor's thread never waits for a hash.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any, cast
 
 from twisted.cred.error import LoginDenied, LoginFailed
@@ -15,22 +14,24 @@ from twisted.cred.portal import Portal
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mail_node.directory.account_secrets import ITERATIONS
+from twisted_mail_node.directory.account_secrets import ITERATIONS, SALT_SIZE
 from twisted_mail_node.directory.accounts import AccountFile, scram_hashes
 from twisted_mail_node.directory.checkers import AccountChecker, CertificateChecker, ForeignChecker, InOrder
 from twisted_mail_node.directory.credentials import ScramProof, credentials_of
 from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.directory.names import folded
 from twisted_mail_node.directory.password_threads import PasswordThreads
 from twisted_mail_node.directory.steady_salt import FILE_NAME as KEY_FILE
-from twisted_mail_node.directory.steady_salt import SteadySalt
+from twisted_mail_node.directory.steady_salt import Shape, SteadySalt
 from twisted_mail_node.directory.submitter import AccountRealm
 from twisted_mail_node.directory.tokens import TokenChecker
 from twisted_mail_node.directory.upgrades import Upgrades
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IAuthentication, ISubmitter, ITlsSession
-from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.address import Address, domain_key
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import Settings
+from twisted_mail_node.smtp.grammar import parse_address
 from twisted_mail_node.smtp.sasl import Login, LoginRefused, ScramLogin
 
 #: The checker that compares with the accounts of this node.
@@ -120,17 +121,18 @@ class Authentication:
         self._offers: dict[tuple[bool, bool, tuple[str, ...]], tuple[str, ...]] = {}
         hashes = scram_hashes(self._settings)
         self._lacking: dict[str, dict[Address, None]] = {name: {} for name in hashes}
-        iterations: Counter[int] = Counter()
+        shapes: list[Shape] = []
         for account in self._directory.accounts():
             secrets = self._directory.secrets(account)
+            if secrets.salt:
+                shapes.append(Shape(secrets.iterations, len(secrets.salt)))
             if account.disabled or not secrets.can_sign_in():
                 continue
-            iterations[secrets.iterations or ITERATIONS] += 1
             for name in hashes:
                 if secrets.lacks(name):
                     self._lacking[name][account.address] = None
-        #: For names nobody has: what most accounts have.
-        self._iterations = iterations.most_common(1)[0][0] if iterations else ITERATIONS
+        #: For names nobody has: what accounts have, each as often as they have it.
+        self._shapes = sorted(shapes) or [Shape(ITERATIONS, SALT_SIZE)]
         for name in hashes:
             self._tell(name)
 
@@ -164,12 +166,15 @@ class Authentication:
         secrets = self._directory.secrets(account)
         if secrets.all_keys(hash_name):
             return secrets.salt, secrets.iterations
-        return self._steady.of(self._one_spelling(name)), self._iterations
+        return self._steady.of(self._one_spelling(name), self._shapes)
 
     def _one_spelling(self, name: str) -> str:
         """Names that would be one account have one salt, as they would if there was the account."""
-        local_part, at, domain = name.rpartition("@")
-        return f"{local_part if at else name}@{domain if at else self._directory.first_domain()}".lower()
+        try:
+            address = parse_address(name) if "@" in name else Address(name, self._directory.first_domain())
+            return f"{folded(address.local_part)}@{domain_key(address.domain)}"
+        except ValueError:
+            return name  # no account has such a name, however it is written
 
     async def login(self, login: Login) -> ISubmitter:
         """As ``IAuthentication`` has it.

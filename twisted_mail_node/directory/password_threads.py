@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
@@ -58,8 +58,14 @@ class PasswordThreads:
             # Threads that nobody ends would keep the process from ending.
             self._trigger = self._reactor.addSystemEventTrigger("during", "shutdown", self.stop)
         self.waiting += 1
-        running = cast("Deferred[T]", deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs))
-        return running.addBoth(self._finished)
+        given: Deferred[Any] = Deferred()
+
+        def run() -> T | None:
+            return None if given.called else function(*args, **kwargs)  # who does not wait any more costs nothing
+
+        running = deferToThreadPool(self._reactor, self._pool, run)
+        running.addBoth(self._finished).chainDeferred(given)
+        return given
 
     def resize(self, count: int) -> None:
         """Let there be at most ``count`` of them."""

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import hmac
 import os
+from collections.abc import Sequence
+from hashlib import shake_256
 from pathlib import Path
+from typing import NamedTuple
 
 from twisted.logger import Logger
-
-from twisted_mail_node.directory.account_secrets import SALT_SIZE
 
 #: Below ``state_dir``.
 FILE_NAME = "authentication.key"
 KEY_SIZE = 32
 
 _log = Logger()
+
+
+class Shape(NamedTuple):
+    """What shows of an account's keys beside the salt itself: accounts that came from elsewhere may have others.
+
+    :ivar size: octets of the salt.
+    """
+
+    iterations: int
+    size: int
 
 
 class SteadySalt:
@@ -28,11 +39,16 @@ class SteadySalt:
         self._path = path
         self._key = b""
 
-    def of(self, name: str) -> bytes:
-        """The salt for a name nobody has."""
+    def of(self, name: str, shapes: Sequence[Shape]) -> tuple[bytes, int]:
+        """Salt and iteration count for a name nobody has.
+
+        :param shapes: those of the accounts, sorted: while they change little, few names get another.
+        """
         if not self._key:
             self._key = _key(self._path)
-        return hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha256")[:SALT_SIZE]
+        octets = hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha512")
+        iterations, size = shapes[int.from_bytes(octets[:8], "big") * len(shapes) >> 64]
+        return shake_256(octets[8:]).digest(size), iterations
 
 
 def _key(path: Path) -> bytes:

@@ -12,6 +12,7 @@ from twisted_mail_node.events import ClientPresented, PresentingFailed, SessionR
 from twisted_mail_node.inbound.replies import REFUSALS, Ending
 from twisted_mail_node.policy.verdict import Asked
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.smtp.extensions import Offers
 from twisted_mail_node.smtp.grammar import GrammarError
 from twisted_mail_node.smtp.occurrence import XClient
 from twisted_mail_node.smtp.proxy import Header, ProxyError, parse
@@ -20,6 +21,7 @@ from twisted_mail_node.smtp.xclient import UNKNOWN, parse_xclient
 
 if TYPE_CHECKING:
     from twisted_mail_node.inbound.connection import Connection
+    from twisted_mail_node.interfaces import ITlsSession
 
 #: Seconds in which a balancer must have sent its header; it sends it at once.
 PROXY_TIME = 5.0
@@ -68,15 +70,23 @@ async def xclient(connection: Connection, event: XClient) -> None:
         words = str(error)
         connection.refuse(Reply.make(501, "5.5.4", words[:1].upper() + words[1:], Reason.BAD_PROXY), "XCLIENT")
         return
-    factory, wire, before = connection.factory, connection.wire, connection.asked
+    wire, before = connection.wire, connection.asked
     connection.asked = Asked(
         before.session, before.listener, before.client, before.may_relay, said.helo, said.extended, tls=before.tls
     )
     _present(connection, said.client, "XCLIENT")
     following = wire.peek()  # it may be pipelined
-    wire.restart(factory.offers(connection.peer, before.tls))
+    wire.restart(offers(connection, before.tls))
     wire.receive(following)
     await connection.greet()
+
+
+def offers(connection: Connection, tls: ITlsSession | None) -> Offers:
+    """What the client is offered. The certificate of a peer that speaks for another is not that other's."""
+    offered = connection.factory.offers(connection.peer, tls)
+    if connection.client == connection.peer or "EXTERNAL" not in offered.mechanisms:
+        return offered
+    return offered._replace(mechanisms=tuple(one for one in offered.mechanisms if one != "EXTERNAL"))
 
 
 def _present(connection: Connection, client: str | None, by: str, tls: str = "") -> None:

@@ -18,7 +18,7 @@ from twisted_mail_node.smtp.reply import Reply
 #: Lines a submitted header may have; with more it is no header that anybody wrote.
 LINES_MAX = 10_000
 #: Octets of fields outside ASCII that are put right; more would keep all others waiting.
-ENCODED_MAX = 65536
+ENCODED_MAX = 16384
 
 #: Fields whose values are addresses with names.
 _ADDRESSES = frozenset(

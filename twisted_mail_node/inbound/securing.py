@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from twisted.python.failure import Failure
 
 from twisted_mail_node.events import SecuringFailed, SessionSecured
+from twisted_mail_node.inbound import presenting
 from twisted_mail_node.inbound.replies import Ending
 from twisted_mail_node.net.tls_openssl import words_of
 from twisted_mail_node.reasons import Reason
@@ -46,7 +47,7 @@ async def handshake(connection: Connection) -> None:
     while not connection.secured:
         await connection.silence(until - factory.clock.seconds())
     asked.helo, asked.extended, asked.submitter = "", False, None
-    wire.restart(factory.offers(connection.peer, tls))
+    wire.restart(presenting.offers(connection, tls))
     factory.publish(SessionSecured(connection.session, connection.client, str(tls), tls.server_name))
 
 

@@ -15,6 +15,7 @@ from OpenSSL import SSL
 #: also stands against those who keep what they hear until they have a quantum computer.
 GROUPS = b"?X25519MLKEM768:X25519:P-256:P-384"
 
+_AUTO_RETRY = 4  # SSL_MODE_AUTO_RETRY
 _lib: Any = getattr(SSL, "_lib", None)
 
 
@@ -24,6 +25,16 @@ def set_groups(context: SSL.Context, groups: bytes = GROUPS) -> bool:
         return bool(_lib.SSL_CTX_set1_curves_list(context._context, groups) == 1)
     except AttributeError:
         return False
+
+
+def read_one_record(connection: SSL.Connection) -> None:
+    """Let each read from a socket end with the record it took, also with one that holds no data.
+
+    Otherwise OpenSSL goes on to the next, for as long as more come: who sends nothing but KeyUpdate (RFC 8446
+    section 4.6.3), for which nobody must have signed in, would hold us in one read for good.
+    """
+    with suppress(AttributeError):
+        _lib.SSL_clear_mode(connection._ssl, _AUTO_RETRY)
 
 
 def forget_errors() -> None:

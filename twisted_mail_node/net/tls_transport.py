@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IHandshakeListener, ISSLTransport
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from zope.interface import implementer
 
-from twisted_mail_node.net.tls_openssl import forget_errors, words_of
+from twisted_mail_node.net.tls_openssl import forget_errors, read_one_record, words_of
 from twisted_mail_node.net.transport import Client, Server
 
 C = TypeVar("C", bound=SSL.Connection)
@@ -51,6 +51,7 @@ def become_secure(transport: Any, make: Callable[[socket | None], C]) -> C:
     :param make: gives OpenSSL's connection, server's or client's side, for the transport's socket.
     """
     connection = make(transport.socket)
+    read_one_record(connection)
     is_client = type(transport) is Client
     transport.__class__ = _SECURE[type(transport)]
     transport._tls = connection

@@ -21,7 +21,9 @@ from collections import OrderedDict, deque
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.events import GuessingSlowed, Publish
+from twisted_mail_node.message.address import domain_key
 from twisted_mail_node.net.limits import network_of
+from twisted_mail_node.smtp.grammar import parse_address
 
 #: Seconds until half of what was counted is forgotten.
 HALF_LIFE = 300.0
@@ -240,7 +242,14 @@ class Guessing:
 
 
 def _folded(name: str) -> str:
-    return name[:NAME_MAX].strip().casefold()
+    """One spelling of a name: quotes, backslashes and another way to write the domain give no further guesses."""
+    name = name[:NAME_MAX].strip()
+    try:
+        address = parse_address(name)
+        name = f"{address.local_part}@{domain_key(address.domain)}"
+    except ValueError:
+        pass  # a name without a domain, or nobody's
+    return name.casefold()
 
 
 def _pair(network: str, name: str) -> str:

@@ -28,6 +28,8 @@ _TOKEN = re.compile(
     r"|(?P<literal>\[[^\[\]\\ \t]*+\])"
     r"|(?P<special>[.,:;<>@])"
 )
+#: What a quoted local-part must not hold where readers may take it for more than one address.
+_LIKE_ADDRESSES = re.compile(r'[@<>,;:()"\\]')
 _IN_COMMENT = re.compile(r"(?:[^()\\]|\\.)*+")
 _PAIR = re.compile(r"\\(.)")
 
@@ -101,8 +103,9 @@ def _comment_end(text: str, at: int) -> int:
 def mailboxes(value: bytes, *, plain: bool = False) -> tuple[Address, ...]:
     """Every mailbox of an address list, in order; those of groups too. Names and comments are passed over.
 
-    :param plain: groups, source routes, addresses with spaces, comments or folding in them, and comments with
-        addresses in them are errors: an author needs none of these, and readers of mail disagree about them.
+    :param plain: groups, source routes, addresses with spaces, comments or folding in them, and comments and quoted
+        local-parts with addresses in them are errors: an author needs none of these, and readers of mail disagree
+        about them.
     :raises MailboxError: it cannot be understood for sure.
     """
     if len(value) > VALUE_MAX:
@@ -209,6 +212,8 @@ class _Reader:
             words.append(self._word())
         if self._plain and len(words) > 1 and any(word.kind == "quoted" for word in words):
             raise MailboxError("an address is quoted in part")
+        if self._plain and _LIKE_ADDRESSES.search(words[0].meant):
+            raise MailboxError("an address has quotes around what looks like another")
         if self._next != "@":
             raise MailboxError("an address has no @")
         self._at += 1

@@ -18,7 +18,7 @@ from twisted_mail_node.smtp.scram import prepared
 
 #: Octets of a response line in base64, and of an AUTH command (RFC 4954 section 4).
 AUTH_LINE_MAX = 12288
-#: Characters of a name and of a password; the grammar of PLAIN has 255 octets of each (RFC 4616 section 2).
+#: Octets of a name and of a password; the grammar of PLAIN has 255 of each (RFC 4616 section 2).
 NAME_MAX = 512
 PASSWORD_MAX = 1024
 
@@ -113,12 +113,12 @@ def words_of(octets: bytes, what: str, longest: int = NAME_MAX) -> str:
     """
     if not octets:
         raise MalformedError(f"The {what} is empty")
+    if len(octets) > longest:
+        raise MalformedError(f"The {what} is longer than {longest} octets")
     try:
         text = octets.decode("utf-8")
     except UnicodeDecodeError:
         raise MalformedError(f"The {what} is not UTF-8") from None
-    if len(text) > longest:
-        raise MalformedError(f"The {what} is longer than {longest} characters")
     try:
         text = prepared(text)
     except ValueError as error:

@@ -46,12 +46,13 @@ def prepared(text: str) -> str:
         if not stringprep.in_table_b1(character)
     )
     normal = ucd_3_2_0.normalize("NFKC", mapped)  # section 2.2
+    used = set(normal)  # a character may stand for eighteen
     for prohibits in _PROHIBITED:
-        if any(map(prohibits, normal)):
+        if any(map(prohibits, used)):
             raise ValueError("A name or a password holds no control, private or otherwise unusable characters")
-    if any(map(stringprep.in_table_d1, normal)):  # section 2.4, RFC 3454 section 6
+    if any(map(stringprep.in_table_d1, used)):  # section 2.4, RFC 3454 section 6
         ends = stringprep.in_table_d1(normal[0]) and stringprep.in_table_d1(normal[-1])
-        if not ends or any(map(stringprep.in_table_d2, normal)):
+        if not ends or any(map(stringprep.in_table_d2, used)):
             raise ValueError("A name or a password does not mix words written to the left and to the right")
     return normal
 
