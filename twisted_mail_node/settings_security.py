@@ -89,7 +89,9 @@ class AuthenticationSettings(Table):
         max_length=10,
         description="Who is asked whether a password is right, in this order.",
     )
-    threads: Count = Field(default=2, description="Passwords compared at a time; each takes 19 MiB and a core.")
+    threads: Count = Field(
+        default=1, description="Passwords compared at a time; each takes 19 MiB and a core. Leave a core to the rest."
+    )
     answer_time: Seconds = Field(
         default=1.0,
         description="When a wrong password is answered, counted from its arrival: always the same, so that the time "

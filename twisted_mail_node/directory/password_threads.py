@@ -16,7 +16,7 @@ from twisted.python.threadpool import ThreadPool
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Comparisons that wait or run. At 20 ms each, the last of them waits two seconds with two threads; clients give up
+#: Comparisons that wait or run. At 20 ms each, the last of them waits four seconds with one thread; clients give up
 #: before many more had their turn.
 WAITING_MAX = 200
 
