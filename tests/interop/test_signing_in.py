@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from scramp import ScramClient  # type: ignore[import-untyped]
+from twisted.trial.unittest import SkipTest
 
 from tests.interop.issuer import Introspection, Signer
 from tests.interop.node import BIN, COMMAND_TIME, Node, NodeError, NodeTest, wait_for
@@ -183,6 +185,28 @@ class SigningInTest(SessionTest):
         self.assertEqual(one.scram(name, PASSWORD, mechanism, one.binding), SIGNED_IN)
         reply = other.scram(name, PASSWORD, mechanism, one.binding)
         self.assertRegex(reply, "^501 5.5.2 The channel binding is not that of this TLS session")
+
+    def test_gnu_sasl(self) -> None:
+        """GNU SASL's client, which shares no code with us, signs in by each mechanism both know; -PLUS with its own
+        idea of the binding. A wrong password is refused in words."""
+        gsasl = shutil.which("gsasl")
+        if gsasl is None:
+            raise SkipTest("gsasl is not installed")
+        for mechanism, options in (
+            ("SCRAM-SHA-256-PLUS", ()), ("SCRAM-SHA-256", ("--no-cb",)), ("PLAIN", ()), ("LOGIN", ()),
+        ):  # fmt: skip
+            for password, code in ((PASSWORD, 0), ("not it", 1)):
+                with self.subTest(mechanism=mechanism, password=password):
+                    done = subprocess.run(
+                        [gsasl, "--smtp", f"--connect=localhost:{self.here.ports['starttls']}", *options,
+                         f"--mechanism={mechanism}", "--authentication-id=ann@here.test", f"--password={password}",
+                         f"--x509-ca-file={self.here.authority.root}", "--hostname=localhost"],
+                        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_TIME, check=False,
+                    )  # fmt: skip
+                    said = done.stdout + done.stderr
+                    self.assertEqual(done.returncode, code, said)
+                    self.assertIn(WRONG if code else SIGNED_IN, said)
+            self.here.wait_event("signed-in", account="ann@here.test", mechanism=mechanism, client="127.0.0.1")
 
     def test_external(self) -> None:
         """EXTERNAL is offered to a client with a certificate for an address here, and signs in as that."""
