@@ -61,6 +61,12 @@ class GrammarError(ValueError):
         self.status = status
 
 
+def _one_spelling(address: IPv6Address) -> str:
+    """As every version of Python writes it: from 3.13 on ``str`` ends mapped addresses like IPv4 ones."""
+    mapped = address.ipv4_mapped
+    return str(address) if mapped is None else f"::ffff:{int(mapped) >> 16:x}:{int(mapped) & 0xFFFF:x}"
+
+
 def parse_domain(text: str) -> str:
     """A domain or an address literal, folded to lower case.
 
@@ -82,7 +88,7 @@ def _literal(text: str) -> str:
         if not text.endswith("]") or "%" in inner:  # a zone (RFC 4007) means something on one host only
             raise AddressValueError
         if inner[:5].lower() == "ipv6:":
-            return f"[IPv6:{IPv6Address(inner[5:])}]"
+            return f"[IPv6:{_one_spelling(IPv6Address(inner[5:]))}]"
         return f"[{IPv4Address(inner)}]"
     except AddressValueError:
         raise GrammarError(
