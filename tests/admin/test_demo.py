@@ -8,8 +8,10 @@ import stat
 import tempfile
 from pathlib import Path
 
+from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mail_node.admin.account_commands import account
 from twisted_mail_node.admin.demo import FILE_NAME, how_to_sign_in, with_password
 from twisted_mail_node.admin.running import welcome
 from twisted_mail_node.directory.account_keys import parse_scram
@@ -90,3 +92,17 @@ class DemoTests(SynchronousTestCase):
         without = settings.model_copy(update={"listeners": (settings.listeners[0], settings.listeners[2])})
         self.assertEqual(list(how_to_sign_in(without)), [])
         self.assertIsNone(re.search("curl|password", "\n".join(welcome(settings, Path("n.toml"), "1"))))
+
+
+class ListTests(SynchronousTestCase):
+    """``mailnode account list`` without settings."""
+
+    def test_listed(self) -> None:
+        """The demo account is said to have a password once it has been given one, and not before."""
+        with CliRunner().isolated_filesystem():
+            before = CliRunner().invoke(account, ["list"])
+            with_password(development())
+            after = CliRunner().invoke(account, ["list"])
+        self.assertEqual((before.exit_code, after.exit_code), (0, 0), before.output + after.output)
+        self.assertRegex(before.output, r"^demo@mail\.test  no password,")
+        self.assertRegex(after.output, r"^demo@mail\.test  password, SCRAM,")

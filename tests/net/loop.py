@@ -18,10 +18,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
 from twisted.internet.posixbase import _DisconnectSelectableMixin
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.threads import ThreadsAtOnce
 from twisted_mail_node.interfaces import ITlsSession
 from twisted_mail_node.net import transport as our_transport
 
@@ -29,7 +29,7 @@ from twisted_mail_node.net import transport as our_transport
 PATIENCE = 10.0
 
 
-class Loop(_DisconnectSelectableMixin, Clock):
+class Loop(_DisconnectSelectableMixin, ThreadsAtOnce):
     """A reactor for tests: sockets are real, time stands still, threads run at once."""
 
     def __init__(self) -> None:
@@ -38,20 +38,6 @@ class Loop(_DisconnectSelectableMixin, Clock):
         self.writers: set[Any] = set()
         self.addReader, self.addWriter = self.readers.add, self.writers.add
         self.removeReader, self.removeWriter = self.readers.discard, self.writers.discard
-
-    def getThreadPool(self) -> Loop:
-        return self
-
-    def callInThreadWithCallback(self, fired: Callable[[bool, object], None], function: Any, *args: Any) -> None:
-        try:
-            result = function(*args)
-        except Exception:
-            fired(False, Failure())
-        else:
-            fired(True, result)
-
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
 
     def turn(self) -> None:
         """One look at the sockets."""

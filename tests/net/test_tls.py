@@ -279,6 +279,7 @@ class BothWays:
         end = ends.made[0]
         end.transport.loseConnection()
         ends.loop.until(lambda: end.lost)
+        self.assertEqual((end.completed, end.said), (0, b""))
 
     def test_closed_then_clear(self: Any) -> None:
         """close_notify in the middle of a mail ends the connection: what follows in clear is never read (T06)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tests.threads import ThreadsAtOnce
 from twisted_mail_node.dns.answer import MX, Answer
 from twisted_mail_node.events import AttemptFailed, Event
 from twisted_mail_node.interfaces import IContent, IResolver, ITlsSession
@@ -27,24 +27,6 @@ from twisted_mail_node.settings import QueueSettings, TlsLevel
 
 HEADER = b"Received: from a by b\r\n"
 SENDER = Address("ann", "example.org")
-
-
-class Reactor(Clock):
-    """A clock whose threads run at once."""
-
-    def getThreadPool(self) -> Reactor:
-        return self
-
-    def callInThreadWithCallback(self, fired: Callable[[bool, object], None], function: Any, *args: Any) -> None:
-        try:
-            result = function(*args)
-        except Exception:
-            fired(False, Failure())
-        else:
-            fired(True, result)
-
-    def callFromThread(self, function: Any, *args: Any) -> None:
-        function(*args)
 
 
 @implementer(IContent)
@@ -224,7 +206,7 @@ class Node:
     """
 
     def __init__(self, resolver: Resolver = TWO_HOSTS, **settings: Any) -> None:
-        self.reactor = Reactor()
+        self.reactor = ThreadsAtOnce()
         self.hosts: list[Host] = []
         self.down: set[str] = set()
         self.events: list[Event] = []

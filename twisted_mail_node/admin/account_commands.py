@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twisted_mail_node.admin import looks
+from twisted_mail_node.admin import demo, looks
 from twisted_mail_node.admin.account_spoken import account_file, address_of, given_password, standing, tell_node
 from twisted_mail_node.admin.app_password_commands import app_password
 from twisted_mail_node.admin.spoken import fail, json_option, read_settings, settings_option
@@ -162,8 +162,10 @@ def list_(config: Path | None, for_program: bool) -> None:
     settings = read_settings(config)
     file = account_file(settings)
     try:
+        if config is None and (settings.state_dir / demo.FILE_NAME).exists():
+            settings = demo.with_password(settings)
         kept = file.read()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(str(error))
     rows = []
     for one in settings.accounts:
