@@ -22,7 +22,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("service", "tap", "admin", "reference_docs"),
     3: ("inbound", "outbound", "delivery", "report"),
     2: ("policy", "queue", "routing", "directory", "net"),
-    1: ("spool", "dns", "events", "eventlog", "threads", "waiting", "settings"),
+    1: ("spool", "state", "dns", "events", "events_outbound", "eventlog", "threads", "waiting", "settings"),
     0: ("message", "smtp", "mailauth", "reasons"),
 }
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}

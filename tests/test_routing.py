@@ -149,7 +149,7 @@ class NextHopTests(SynchronousTestCase):
     def test_anything(self, text: str) -> None:
         """No text raises anything but ValueError, and no host has a bracket, a space or a line end."""
         try:
-            host, port, _ = parse_next_hop(text)
+            host, port, _, path = parse_next_hop(text)
         except ValueError:
             return
-        self.assertTrue(0 < port < 65536 and host and not set(host) & set("[] \n"))
+        self.assertTrue((0 < port < 65536) != bool(path) and host and not set(host) & set("[] \n"))

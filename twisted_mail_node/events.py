@@ -11,6 +11,15 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from twisted_mail_node.events_outbound import (
+    AddressAllowed,
+    AddressSuppressed,
+    PolicyFetched,
+    PolicyNotFetched,
+    TlsReportFailed,
+    TlsReportSent,
+    WorkStuck,
+)
 from twisted_mail_node.interfaces import IMailObserver
 
 _log = Logger()
@@ -368,6 +377,13 @@ Event = (
     | NotificationDropped
     | MailFinished
     | DestinationChanged
+    | WorkStuck
+    | AddressSuppressed
+    | AddressAllowed
+    | PolicyFetched
+    | PolicyNotFetched
+    | TlsReportSent
+    | TlsReportFailed
     | SpoolDamaged
 )
 

@@ -202,8 +202,11 @@ class IAuthentication(Interface):
 class IRouter(Interface):
     """Where a mail goes next."""
 
-    async def route(address: Address) -> Route:
-        """The agent and the next hop for a recipient: ordered rules, first match."""
+    async def route(address: Address, envelope: Envelope | None = None) -> Route:
+        """The agent and the next hop for a recipient: ordered rules, first match.
+
+        :param envelope: of the mail: rules may look at its reverse-path and its account.
+        """
 
 
 class IResolver(Interface):

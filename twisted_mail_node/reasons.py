@@ -32,7 +32,14 @@ class Reason(StrEnum):
     HELD = "held", "The mail waits until an operator releases it."
     RELEASED = "released", "An operator released a held mail."
     REMOVED = "removed", "An operator removed the mail from the queue."
+    REROUTED = "rerouted", "An operator sent the mail to another next hop."
     RETRIED = "retried", "An operator asked for an attempt at once."
+
+    FROZEN = "frozen", "An operator froze the destination; nothing is tried there until it is thawed."
+    SUPPRESSED = (
+        "suppressed",
+        "Mail to the address bounced again and again; it is not tried any more (the suppression list).",
+    )
 
     # what a client did
     SYNTAX = "syntax", "The command line does not follow RFC 5321's grammar."
@@ -121,6 +128,10 @@ class Reason(StrEnum):
     REMOTE_DELAYED = "remote-delayed", "The host answered 4yz."
     REMOTE_REFUSED = "remote-refused", "The host answered 5yz."
     TLS_FAILED = "tls-failed", "No TLS as the route asks for it: not offered, broken, or the certificate is not good."
+    DANE_FAILED = "dane-failed", "The host does not show a certificate that its TLSA records allow (RFC 7672)."
+    MTA_STS_FAILED = "mta-sts-failed", "The host does not fit the domain's MTA-STS policy (RFC 8461)."
+    SIGN_IN_REFUSED = "sign-in-refused", "The next hop refused the name and password that the route has for it."
+    NO_SOURCE = "no-source", "No address of the pool to connect from can reach the host."
     REQUIRETLS = "requiretls", "The mail needs REQUIRETLS (RFC 8689), and the way to the host cannot promise it."
     NOT_IN_TIME = "not-in-time", "The mail could not be delivered by the time its sender set (BY, RFC 2852)."
     EIGHT_BIT = "eight-bit", "The content needs 8BITMIME or BINARYMIME, which the host does not offer."
@@ -130,6 +141,8 @@ class Reason(StrEnum):
         "suspended",
         "The destination did not answer lately; no attempt is made until its suspension ends.",
     )
+    PACED = "paced", "The destination's rate is used up (our setting); the mail goes when it is its turn."
+    SLOWED = "slowed", "The destination asked for less mail at a time; it gets none for a while, then less."
     DESTINATION_BUSY = "destination-busy", "Too many mails wait for this destination; we look again soon."
     EXPIRED = "expired", "Every attempt within the mail's lifetime was delayed; we gave up."
     STORE_FAILED = "store-failed", "The mailbox could not be written; we try again."

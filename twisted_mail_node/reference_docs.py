@@ -61,7 +61,21 @@ Fields
 """
 
 #: Codes that nothing in this version gives; a test holds the list against the source.
-KEPT_FOR_LATER = frozenset({Reason.EXPANDED, Reason.EARLY_TALKER})
+KEPT_FOR_LATER = frozenset(
+    {
+        Reason.EXPANDED,
+        Reason.EARLY_TALKER,
+        Reason.REROUTED,
+        Reason.FROZEN,
+        Reason.SUPPRESSED,
+        Reason.DANE_FAILED,
+        Reason.MTA_STS_FAILED,
+        Reason.SIGN_IN_REFUSED,
+        Reason.NO_SOURCE,
+        Reason.PACED,
+        Reason.SLOWED,
+    }
+)
 
 #: What a field means, whichever event it stands in.
 FIELDS: dict[str, str] = {
@@ -73,10 +87,12 @@ FIELDS: dict[str, str] = {
     "client": "The client's IP address; ``unix`` on a unix socket, ``unknown`` where a named peer does not know it.",
     "command": "The verb of the command; empty where the line had none.",
     "destination": "The next hop: a domain, a host in brackets, or a local domain.",
+    "domain": "The domain.",
     "dsn_queue_id": "The queue id of the DSN.",
     "due": "When the next attempt comes, seconds since the epoch.",
+    "exchangers": "Names of mail exchangers that the policy allows, ``*.`` for any name below a domain.",
     "expires": "When the first of the certificates ends, seconds since the epoch.",
-    "failures": "Wrong passwords in a row.",
+    "failures": "What failed in a row: passwords, deliveries to an address; in ``tls-report-sent`` sessions.",
     "helo": "What the client said in EHLO or HELO.",
     "host": "Name of the remote host; empty where none was reached.",
     "hostname": "The node's name.",
@@ -84,6 +100,7 @@ FIELDS: dict[str, str] = {
     "listeners": "Kind and endpoint of each listener.",
     "mails": "Mails the session brought.",
     "mechanism": "The SASL mechanism (RFC 4422).",
+    "mode": "``enforce``, ``testing`` or ``none`` (RFC 8461 section 5).",
     "name": "What the client called itself when it tried to sign in.",
     "names": "The names that the certificates are for.",
     "path": "The file.",
@@ -100,9 +117,13 @@ FIELDS: dict[str, str] = {
     "server_name": "The name the client asked for (SNI); empty without one.",
     "session": "The session's id.",
     "size": "Octets of the content.",
+    "stage": "What it waits for.",
     "state": "``suspended`` or ``open``.",
     "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",
+    "successes": "Sessions with TLS as it should be.",
     "tls": "Version and cipher of the connection's TLS; empty without it. In ``client-presented``: of the balancer's.",
+    "to": "An address or URL that gets it.",
+    "until": "When it ends, seconds since the epoch.",
     "what": "An address, a network or an account.",
     "window": "Deliveries to the destination that may go on at once.",
     "words": "A sentence for people, or the remote host's exact words.",

@@ -9,8 +9,10 @@ from zope.interface import implementer
 
 from twisted_mail_node.interfaces import IDirectory, IRouter
 from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.settings import RouteRule, TlsLevel
-from twisted_mail_node.settings_routes import NextHop, parse_next_hop
+from twisted_mail_node.settings_outbound import Transport
+from twisted_mail_node.settings_routes import NextHop, fits, parse_next_hop
 
 __all__ = ["NextHop", "Route", "Router", "parse_next_hop"]
 
@@ -27,11 +29,17 @@ class Route(NamedTuple):
         ``host:port`` (likewise, at that port), or ``[host]`` / ``[192.0.2.7]:25`` / ``[IPv6:2001:db8::1]:25``
         (this host, no MX lookup). ``parse_next_hop`` reads it.
     :ivar tls: how the way to the next hop must be protected.
+    :ivar transport: what is spoken there.
+    :ivar credentials: the rule whose name and password sign in there (``route[2]``); ``""``: nobody signs in.
+    :ivar source: the pool to connect from; ``""``: as the destination's limits say.
     """
 
     agent: str
     next_hop: str
     tls: TlsLevel = "opportunistic"
+    transport: Transport = "smtp"
+    credentials: str = ""
+    source: str = ""
 
 
 @implementer(IRouter)
@@ -50,7 +58,7 @@ class Router:
         self._rules = tuple(rules)
         self._known: dict[str, Route] = {}
 
-    async def route(self, address: Address) -> Route:
+    async def route(self, address: Address, envelope: Envelope | None = None) -> Route:
         """The next step for a recipient. Never raises."""
         return self.find(address.domain)
 
@@ -71,20 +79,11 @@ class Router:
         except ValueError as error:
             return Route("none", str(error))
         for rule in self._rules:
-            if _fits(rule.domain, key):
-                return Route("relay", rule.next_hop, rule.tls)
+            if fits(rule.domain, key):
+                return Route("relay", rule.next_hop or key, rule.tls)
         if key.startswith("["):
             try:
                 parse_next_hop(key)
             except ValueError:
                 return Route("none", f"{key!r} is not an address literal we can reach")
         return Route("relay", key)
-
-
-def _fits(pattern: str, key: str) -> bool:
-    """Whether a rule's domain means this one. An address literal is nobody's subdomain."""
-    if pattern == "*":
-        return True
-    if pattern.startswith("."):
-        return key.endswith(pattern) and not key.startswith("[")
-    return key == domain_key(pattern)

@@ -24,12 +24,9 @@ from twisted_mail_node.settings_kinds import (
     Count,
     CountOrZero,
     FilePath,
-    Level,
     Networks,
     Quota,
-    Retry,
     Seconds,
-    Servers,
     Size,
     Switch,
     Table,
@@ -38,6 +35,17 @@ from twisted_mail_node.settings_kinds import (
     one_of,
     optional,
     texts,
+)
+from twisted_mail_node.settings_outbound import (
+    DestinationRule,
+    OutboundSettings,
+    QueueSettings,
+    ResolverSettings,
+    RouteRule,
+    Source,
+    SrsSettings,
+    SuppressionSettings,
+    TlsReportSettings,
 )
 from twisted_mail_node.settings_problems import Problem, SettingsError
 from twisted_mail_node.settings_reading import Allowed, problems_of, read_text, read_toml
@@ -55,11 +63,13 @@ __all__ = [
     "AuthenticationSettings",
     "Certificate",
     "DeliverySettings",
+    "DestinationRule",
     "Domain",
     "Limits",
     "Listener",
     "LogSettings",
     "OAuthSettings",
+    "OutboundSettings",
     "PolicySettings",
     "Problem",
     "QueueSettings",
@@ -67,8 +77,12 @@ __all__ = [
     "RouteRule",
     "Settings",
     "SettingsError",
+    "Source",
+    "SrsSettings",
     "SubmissionSettings",
+    "SuppressionSettings",
     "TlsLevel",
+    "TlsReportSettings",
     "TlsSettings",
     "development",
     "load",
@@ -130,6 +144,10 @@ class Domain(Table):
         default=None,
         description="With ``+``, mail for ``joe+shop@`` goes to ``joe@`` when nobody has the longer address.",
     )
+    lmtp: Annotated[str | None, optional(routes.next_hop), Allowed(routes.NEXT_HOP)] = Field(
+        default=None,
+        description="The message store that takes the domain's mail by LMTP (RFC 2033), instead of Maildirs.",
+    )
     quota: Quota = Field(default=None, description="How much a mailbox of the domain may hold; none: no limit.")
 
 
@@ -174,21 +192,6 @@ class Alias(Table):
     to: Targets = Field(description="Where its mail goes: here or elsewhere.")
 
 
-class RouteRule(Table):
-    """A rule for domains that are not local. The first that fits counts; without one, mail goes by MX."""
-
-    domain: Annotated[str, PlainValidator(routes.route_domain), Allowed(routes.ROUTE_DOMAIN)] = Field(
-        description="The domains the rule is for."
-    )
-    next_hop: Annotated[str, PlainValidator(routes.next_hop), Allowed(routes.NEXT_HOP)] = Field(
-        description="Where their mail goes. In brackets: this host, no MX look-up."
-    )
-    tls: Level = Field(
-        default="opportunistic",
-        description="How the way there must be protected. ``verified``: with a certificate that is good for the host.",
-    )
-
-
 class Limits(Table):
     """What one client, one session, one mail may take."""
 
@@ -215,44 +218,6 @@ class Limits(Table):
         default=64 << 20, description="New mail is refused (452) while the disk of the spool has less room than this."
     )
     mails_per_session: CountOrZero = Field(default=0, description="Mails in one session.")
-
-
-class ResolverSettings(Table):
-    """How the DNS is asked."""
-
-    servers: Servers = Field(default=(), description="Name servers; an empty list means those of ``/etc/resolv.conf``.")
-    timeout: Seconds = Field(default=5.0, description="How long one attempt waits for an answer.")
-    attempts: Count = Field(default=3, description="Attempts before the question counts as unanswered.")
-
-
-class QueueSettings(Table):
-    """When and how mails are passed on."""
-
-    retry: Retry = Field(
-        default=(60.0, 300.0, 900.0, 3600.0, 7200.0, 14400.0, 28800.0),
-        description="How long a delayed mail waits before each further attempt; then the last again and again.",
-    )
-    lifetime: Seconds = Field(default=5 * 86400.0, description="When a mail is given up (RFC 5321 section 4.5.4.1).")
-    connections_per_destination: Count = Field(default=20, description="Connections at a time to one next hop.")
-    mails_per_connection: Count = Field(default=100, description="Mails over one connection before a new one is made.")
-    attempt_time: Seconds = Field(default=3600.0, description="How long one attempt for one mail may last in all.")
-    connect_time: Seconds = Field(default=30.0, description="How long we wait for a connection to one address.")
-    greeting_time: Seconds = Field(
-        default=300.0, description="How long we wait for the greeting and for the EHLO reply."
-    )
-    mail_time: Seconds = Field(default=300.0, description="How long we wait for the reply to MAIL.")
-    rcpt_time: Seconds = Field(default=300.0, description="How long we wait for the reply to RCPT.")
-    data_time: Seconds = Field(default=120.0, description="How long we wait for the reply to DATA.")
-    block_time: Seconds = Field(default=180.0, description="How long sending one block of content may stand still.")
-    end_time: Seconds = Field(default=600.0, description="How long we wait for the reply to the final dot.")
-    loopback_exchangers: Switch = Field(
-        default=False,
-        description="Take mail exchangers on loopback addresses: for trying things out on one machine only.",
-    )
-    memory: Size = Field(
-        default=64 << 20,
-        description="Accepted content that is kept in memory for its first attempt; the rest is read again.",
-    )
 
 
 class DeliverySettings(Table):
@@ -319,6 +284,8 @@ class Settings(Table):
     accounts: tuple[Account, ...] = Field(default=(), validation_alias="account")
     aliases: tuple[Alias, ...] = Field(default=(), validation_alias="alias")
     routes: tuple[RouteRule, ...] = Field(default=(), validation_alias="route")
+    destinations: tuple[DestinationRule, ...] = Field(default=(), validation_alias="destination")
+    sources: tuple[Source, ...] = Field(default=(), validation_alias="source", max_length=1000)
     certificates: tuple[Certificate, ...] = Field(default=(), validation_alias="certificate", max_length=1000)
     tls: TlsSettings = TlsSettings()
     authentication: AuthenticationSettings = AuthenticationSettings()
@@ -328,6 +295,10 @@ class Settings(Table):
     limits: Limits = Limits()
     resolver: ResolverSettings = ResolverSettings()
     queue: QueueSettings = QueueSettings()
+    outbound: OutboundSettings = OutboundSettings()
+    tls_reports: TlsReportSettings = TlsReportSettings()
+    suppression: SuppressionSettings = SuppressionSettings()
+    srs: SrsSettings = SrsSettings()
     delivery: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()
 
@@ -395,6 +366,8 @@ def _sections(table: dict[str, Any]) -> Sections:
     sections.accounts, _ = _usable(table, "account", Account)
     sections.aliases, _ = _usable(table, "alias", Alias)
     sections.routes, _ = _usable(table, "route", RouteRule)
+    sections.destinations, _ = _usable(table, "destination", DestinationRule)
+    sections.sources, _ = _usable(table, "source", Source)
     return sections
 
 

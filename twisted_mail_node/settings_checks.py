@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.settings_checks_outbound import check_outbound
 from twisted_mail_node.settings_checks_security import check_security
 from twisted_mail_node.settings_endpoint import parts
 from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
 
 if TYPE_CHECKING:
-    from twisted_mail_node.settings import Account, Alias, Domain, Listener, RouteRule
+    from twisted_mail_node.settings import Account, Alias, DestinationRule, Domain, Listener, RouteRule, Source
     from twisted_mail_node.settings_security import AuthenticationSettings, Certificate, OAuthSettings, TlsSettings
 
 #: How many aliases may lead one to the other. People need two or three; more is a slip.
@@ -32,6 +33,8 @@ class Sections:
     accounts: list[tuple[str, Account]] = field(default_factory=list)
     aliases: list[tuple[str, Alias]] = field(default_factory=list)
     routes: list[tuple[str, RouteRule]] = field(default_factory=list)
+    destinations: list[tuple[str, DestinationRule]] = field(default_factory=list)
+    sources: list[tuple[str, Source]] = field(default_factory=list)
     certificates: list[tuple[str, Certificate]] = field(default_factory=list)
     tls: TlsSettings | None = None
     authentication: AuthenticationSettings | None = None
@@ -48,6 +51,7 @@ def cross_check(sections: Sections) -> list[Problem]:
         *_not_local(sections),
         *_shared_maildirs(sections),
         *_alias_loops(sections),
+        *check_outbound(sections),
         *check_security(sections),
     ]
 
@@ -69,7 +73,11 @@ def _listeners(sections: Sections) -> Iterator[Problem]:
 def _repeated(sections: Sections) -> Iterator[Problem]:
     named = {
         "name": [(path, one.name, "each domain once") for path, one in sections.domains],
-        "domain": [(path, one.domain, "each domain once; the first rule counts") for path, one in sections.routes],
+        "domain": [
+            (path, one.domain, "each domain once, where senders and accounts do not differ; the first rule counts")
+            for path, one in sections.routes
+            if not one.senders and not one.accounts
+        ],
     }
     addressed = (
         [(path, one.address, "each account once") for path, one in sections.accounts],

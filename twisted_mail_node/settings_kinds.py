@@ -64,10 +64,16 @@ Targets = Annotated[
 ]
 
 _LEVEL = '"none", "opportunistic", "required" or "verified"'
+_OPTIONAL_LEVEL = '"opportunistic", "required" or "verified"'
 Level = Annotated[
     TlsLevel,
     one_of(_LEVEL, "none", "opportunistic", "required", "verified"),
     Allowed(_LEVEL, '"{}"'.format),
+]
+OptionalLevel = Annotated[
+    TlsLevel | None,
+    optional(spelling.choice(_OPTIONAL_LEVEL, "opportunistic", "required", "verified")),
+    Allowed(_OPTIONAL_LEVEL),
 ]
 FilePath = Annotated[str, PlainValidator(spelling.text_path), Allowed(spelling.PATH, '"{}"'.format)]
 OptionalPath = Annotated[str | None, optional(spelling.text_path), Allowed(spelling.PATH)]

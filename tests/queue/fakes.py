@@ -221,7 +221,7 @@ class FakeRouter:
     broken = False
     answer: Deferred[Route] | None = None
 
-    async def route(self, address: Address) -> Route:
+    async def route(self, address: Address, envelope: object = None) -> Route:
         if self.answer is not None:
             return await self.answer
         if self.broken:

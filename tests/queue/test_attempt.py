@@ -80,7 +80,7 @@ class AttemptTests(SynchronousTestCase):
         """Recipients whose routes ask for different TLS never share a request, though the next hop is the same."""
         world = World(lambda request: RELAYED._replace(tls="TLSv1.3, verified"))
 
-        async def route(address: Address) -> Route:
+        async def route(address: Address, envelope: object = None) -> Route:
             return Route(
                 "relay", "[mx.example]:25", "verified" if address.domain == "bank.example" else "opportunistic"
             )
@@ -269,7 +269,7 @@ class AttemptTests(SynchronousTestCase):
     def test_an_unknown_agent(self) -> None:
         """A route to an agent that does not exist delays."""
 
-        async def route(address: object) -> Route:
+        async def route(address: object, envelope: object = None) -> Route:
             return Route("relay", "example.net")
 
         world = World(lambda request: DELIVERED)

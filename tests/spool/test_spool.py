@@ -185,7 +185,7 @@ async def _waited(awaited: Any) -> Any:
 class OneWay:
     """Everything goes to the one agent."""
 
-    async def route(self, address: Address) -> Route:
+    async def route(self, address: Address, envelope: object = None) -> Route:
         return Route("agent", "example.net")
 
 

@@ -89,7 +89,7 @@ class ChangingTests(StoreCase):
         self.delay(1, NOW + 60, 1, attempts=3, destination="example.net", last=LATER, told=True)
         before, entry = self.all()[0].entries
         self.assertEqual((before.state, before.last), (State.ACTIVE, None))
-        self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, True))
+        self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, True, "", ""))
 
     def test_last_recipient(self) -> None:
         """A mail leaves when the last of its recipients is finished, and not before."""

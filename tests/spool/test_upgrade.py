@@ -84,7 +84,7 @@ class UpgradeTests(StoreCase):
                 "submission",
             )  # fmt: skip
             self.assertEqual((first.envelope, first.header, whole(first)), (envelope, HEADER, b"old\r\n"))
-            self.assertEqual(first.entries[0][2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, False))
+            self.assertEqual(first.entries[0][2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, False, "", ""))
             self.assertEqual(first.entries[1].state, State.ACTIVE)
             self.assertEqual((second.envelope.reverse_path, second.entries[0].state), (None, State.HELD))
             self.assertIsNone(self.store.damaged)

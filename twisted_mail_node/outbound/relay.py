@@ -162,7 +162,7 @@ class RelayManager:
 
         :raises NoExchanger: nowhere.
         """
-        host, port, mx = parse_next_hop(demand.next_hop)
+        host, port, mx, _ = parse_next_hop(demand.next_hop)
         self._security.check_way(demand, mx)
         if mx:
             found = await exchangers(

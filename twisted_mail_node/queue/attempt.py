@@ -155,7 +155,7 @@ class Attempts:
             return TOO_LATE
         address = entry.recipient.address
         try:
-            route = await within(self._clock, ROUTE_TIME, self._router.route(address))
+            route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
         except Exception:
             _log.failure("no route for {address}", address=str(address))
             return ROUTER_BROKEN
@@ -217,6 +217,9 @@ class Attempts:
                 route.next_hop,
                 self._deadline,
                 route.tls,
+                route.transport,
+                route.credentials,
+                route.source,
             )
             statuses = await self.under_way.over(agent.deliver(request))
             if len(statuses) != len(entries):

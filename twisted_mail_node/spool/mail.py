@@ -44,6 +44,8 @@ class Entry(NamedTuple):
     :ivar destination: the next hop of the last attempt, ``""`` before the first.
     :ivar last: what the last attempt came to, ``None`` before the first.
     :ivar told: the sender was told that it is late.
+    :ivar cause: code of the cause that stands behind ``last`` (``message.cause``), ``""`` before the first.
+    :ivar next_hop: where an operator wants it to go instead of where its route leads; ``""``: by its route.
     """
 
     number: int
@@ -54,6 +56,8 @@ class Entry(NamedTuple):
     destination: str = ""
     last: DeliveryStatus | None = None
     told: bool = False
+    cause: str = ""
+    next_hop: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,12 @@ class Mail:
 
 
 class Change(NamedTuple):
-    """What ``ISpool.record`` writes for one recipient of one mail."""
+    """What ``ISpool.record`` writes for one recipient of one mail.
+
+    :ivar cause: see ``Entry``.
+    :ivar tried: when the attempt was made that came to ``last`` (seconds since the epoch), 0 when there was none: it
+        is kept among the recipient's attempts.
+    """
 
     queue_id: str
     number: int
@@ -84,6 +93,34 @@ class Change(NamedTuple):
     destination: str = ""
     last: DeliveryStatus | None = None
     told: bool = False
+    cause: str = ""
+    tried: float = 0.0
+
+
+class Attempt(NamedTuple):
+    """An attempt that was made for a recipient and put it off.
+
+    :ivar when: seconds since the epoch.
+    :ivar number: the recipient's place in the envelope.
+    """
+
+    when: float
+    number: int
+    destination: str
+    status: DeliveryStatus
+
+
+class Tally(NamedTuple):
+    """How many recipients wait for one reason at one destination.
+
+    :ivar cause: code of the cause, ``""`` for what was not tried yet.
+    :ivar oldest: when the oldest of their mails was accepted (seconds since the epoch).
+    """
+
+    destination: str
+    cause: str
+    recipients: int
+    oldest: float
 
 
 class Filter(NamedTuple):
@@ -93,6 +130,9 @@ class Filter(NamedTuple):
     :ivar sender: part of the reverse-path (``<>`` for the null one).
     :ivar recipient: part of any recipient's address.
     :ivar state: any recipient is in this state.
+    :ivar causes: any recipient waits for one of these causes (codes of ``message.cause``).
+    :ivar after: accepted then or later (seconds since the epoch).
+    :ivar before: accepted before then.
     """
 
     queue_ids: tuple[str, ...] = ()
@@ -101,3 +141,6 @@ class Filter(NamedTuple):
     recipient: str = ""
     state: State | None = None
     limit: int = 1000
+    causes: tuple[str, ...] = ()
+    after: float = 0.0
+    before: float = 0.0

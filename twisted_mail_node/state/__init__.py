@@ -1,0 +1,1 @@
+"""What the node learns about the world and keeps over restarts: one small database beside the spool."""
