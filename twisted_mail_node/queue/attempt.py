@@ -263,7 +263,7 @@ class Attempts:
         ]
 
     async def _tell_of_delay(self, mail: Mail, notices: list[tuple[Entry, DeliveryStatus, Change]]) -> list[Change]:
-        """Have the sender told that these are late; the changes say that it was, or that the next attempt tells it."""
+        """Have the sender told that these are late; the changes say that it was, or the next attempt tells it."""
         queue_id = mail.queue_id
         changes = [change for _, _, change in notices]
         try:
@@ -273,7 +273,7 @@ class Attempts:
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
             return changes
-        return [change._replace(told=True) for change in changes]
+        return [change._replace(told=entry.told) for entry, _, change in notices]
 
     async def _record(self, changes: list[Change]) -> int:
         """Have the spool write; again and again when it cannot, for nobody else will speak of these recipients.

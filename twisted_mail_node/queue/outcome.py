@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
-from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_to_be_told, is_too_late, late, not_in_time
+from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
+from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_too_late, late, not_in_time
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
 
 
@@ -21,7 +22,8 @@ class Outcome(NamedTuple):
     :ivar finals: recipients that became final and are to be reported before they are finished: those that failed,
         those that were delivered or relayed when NOTIFY=SUCCESS asked for it (RFC 3461 section 4.1), and those that
         were relayed when BY did (RFC 2852 section 4.1.4).
-    :ivar notices: recipients whose delay is to be reported; then the change that goes with each is to be recorded.
+    :ivar notices: recipients whose delay is to be reported, with what the sender is told of then in ``Entry.told``;
+        when it was, the change that goes with each is to be recorded with that.
     """
 
     changes: list[Change]
@@ -34,6 +36,7 @@ class Outcomes:
 
     :param retry: the retry schedule, seconds.
     :param lifetime: seconds after which a mail that is still delayed is given up.
+    :param ages: seconds at which the sender of a mail that is still delayed is told.
     :param random: a random number from 0 to 1, anew at each call.
     """
 
@@ -44,12 +47,14 @@ class Outcomes:
         publish: Publish,
         retry: Sequence[float],
         lifetime: float,
+        ages: Sequence[float] = (),
         random: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._publish = publish
         self._retry = retry
         self._lifetime = lifetime
+        self._ages = ages
         self._random = random
 
     def end(self, mail: Mail) -> float:
@@ -114,9 +119,14 @@ class Outcomes:
         if due > end(mail, self._lifetime):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
+        due = not_beyond_a_notice(mail, entry, self._ages, due, now)
         change = self._put_off(mail, entry, attempts, due, destination, status, last)
-        if is_to_be_told(mail, entry, now):
-            outcome.notices.append((entry._replace(attempts=attempts, destination=destination), late(last), change))
+        told = told_now(mail, entry, self._ages, now)
+        if told != entry.told:
+            about = late(last) if (told ^ entry.told) & BY_TOLD else last
+            outcome.notices.append(
+                (entry._replace(attempts=attempts, destination=destination, told=told), about, change)
+            )
         else:
             outcome.changes.append(change)
 

@@ -141,7 +141,12 @@ class OutgoingQueue:
         self._schedule = Schedule(spool=spool, clock=clock, room=self._room, feed=self._feed)
         self._destinations = Destinations(clock=clock, publish=publish, random=random)
         outcomes = Outcomes(
-            clock=clock, publish=publish, retry=settings.retry, lifetime=settings.lifetime, random=random
+            clock=clock,
+            publish=publish,
+            retry=settings.retry,
+            lifetime=settings.lifetime,
+            ages=settings.delay_notices,
+            random=random,
         )
         self._attempts = Attempts(
             spool=spool,

@@ -205,9 +205,12 @@ def _tells_relay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bo
 
 
 def _tells_delay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bool:
-    """Only where the sender set a time in mode ``N``: the queue says when it has passed (RFC 2852 section 4.1). NOTIFY
-    need not name DELAY then."""
-    return status.action is Action.DELAYED and envelope.by_mode == "N" and "NEVER" not in entry.recipient.notify
+    """The queue says when. RFC 3461 section 4.1: without NOTIFY delays are told; where the sender set a time in mode
+    ``N`` (RFC 2852 section 4.1) NOTIFY need not name DELAY."""
+    notify = entry.recipient.notify
+    if status.action is not Action.DELAYED or "NEVER" in notify:
+        return False
+    return not notify or "DELAY" in notify or envelope.by_mode == "N"
 
 
 def _beginning(content: IContent, size: int | None) -> bytes:
