@@ -5,6 +5,7 @@
     agent.deliver(request)          -> one delivery status for each recipient, or the end of its time
     settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
                                        later than its sender wants it (RFC 2852): reported, then due again or finished
+    gathering                       -> what all groups have to report, in one DSN of each kind
     spool.record                    -> the next group commit
 
 At any instant the spool knows each recipient as active (we are at it; a crash lets it be due again), as delayed, or
@@ -27,6 +28,7 @@ from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
+from twisted_mail_node.queue.gathering import Gathering
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
@@ -124,7 +126,9 @@ class Attempts:
         """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
         entries = mail.entries
         if len(entries) == 1:  # most mails, and much cheaper than what follows
-            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            finished = await self._close(
+                mail, await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            )
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
@@ -166,20 +170,29 @@ class Attempts:
 
     async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
         """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
-        stories = [self._carry_group(mail, way, entries) for way, entries in groups.items()]
-        if len(stories) == 1:
-            return await stories[0]
-        return sum(await gatherResults([Deferred.fromCoroutine(story) for story in stories]))
+        if len(groups) == 1:
+            ((way, entries),) = groups.items()
+            return await self._close(mail, await self._carry_group(mail, way, entries))
+        gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome))
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> int:
-        """Carry recipients that go the same way; gives how many are finished and recorded so."""
+        async def carry(way: _Way, entries: Sequence[Entry]) -> int:
+            outcome = await self._carry_group(mail, way, entries)
+            finished = await self._record(outcome.changes)
+            gathering.add(outcome)
+            return finished
+
+        stories = [Deferred.fromCoroutine(carry(way, entries)) for way, entries in groups.items()]
+        return sum(await gatherResults(stories)) + await gathering.end()
+
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> Outcome:
+        """Carry recipients that go the same way; gives what it came to. Raises nothing."""
         try:
             if way is None:
-                return await self._close(mail, self._outcomes.reported_later(entries))
+                return self._outcomes.reported_later(entries)
             if way is TOO_LATE:
-                return await self._close(mail, self._outcomes.too_late(mail, entries))
+                return self._outcomes.too_late(mail, entries)
             if isinstance(way, DeliveryStatus):
-                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
+                return self._outcomes.tried(mail, "", entries, [way] * len(entries))
             if way.agent in WITHOUT_WINDOW:
                 octets = mail.content.octets
                 weight = len(octets) if octets is not None else 0
@@ -190,17 +203,17 @@ class Attempts:
                 place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
                 if isinstance(place, Refusal):
                     if place.stopping:
-                        return 0
-                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                        return Outcome([], [], [])
+                    return self._outcomes.refused(mail, way.next_hop, entries, place)
                 if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
                     self._destinations.leave(place, ())
-                    return await self._close(mail, self._outcomes.too_late(mail, entries))
+                    return self._outcomes.too_late(mail, entries)
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
-            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
+            return self._outcomes.tried(mail, way.next_hop, entries, statuses)
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
-        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
+        return self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries))
 
     async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
@@ -238,11 +251,15 @@ class Attempts:
             return [BROKEN] * len(entries)
 
     async def _close(self, mail: Mail, outcome: Outcome) -> int:
-        """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
-        changes, finals, notices = outcome
-        finished = await self._record(changes)
+        """Record what is decided, tell what is to be told; gives how many recipients are finished now."""
+        return await self._record(outcome.changes) + await self._tell(mail, outcome)
+
+    async def _tell(self, mail: Mail, outcome: Outcome) -> int:
+        """Report what is final or late, record that; gives how many recipients are finished now."""
+        _, finals, notices = outcome
+        finished = 0
         if finals:
-            finished += await self._record(await self._report(mail, finals))
+            finished = await self._record(await self._report(mail, finals))
         if notices:
             await self._record(await self._tell_of_delay(mail, notices))
         return finished
