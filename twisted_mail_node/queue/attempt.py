@@ -65,6 +65,9 @@ _ACTION_DELAYED = Action.DELAYED
 BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "something broke here; we try again")
 ROUTER_BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "no route could be found out; we try again")
 
+#: A recipient that only stands for an alias (RFC 3461 section 5.2.7.3).
+EXPANDED = DeliveryStatus(Action.EXPANDED, "2.0.0", Reason.EXPANDED, Reason.EXPANDED.meaning)
+
 #: The time that the sender set has passed (RFC 2852 section 4.1).
 TOO_LATE = not_in_time(None)
 
@@ -155,6 +158,8 @@ class Attempts:
         last = entry.last
         if last is not None and last.action is not _ACTION_DELAYED:
             return None
+        if entry.recipient.expanded:
+            return EXPANDED
         if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):
             return TOO_LATE
         address = entry.recipient.address

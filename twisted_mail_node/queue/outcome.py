@@ -7,7 +7,14 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
+from twisted_mail_node.events import (
+    Publish,
+    RecipientDelayed,
+    RecipientDelivered,
+    RecipientExpanded,
+    RecipientFailed,
+    RecipientRelayed,
+)
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
@@ -147,6 +154,8 @@ class Outcomes:
                     status.tls,
                 )
             )
+        elif status.action is Action.EXPANDED:
+            self._publish(RecipientExpanded(mail.queue_id, recipient, status.reason))
         else:
             self._publish(RecipientDelivered(mail.queue_id, recipient, destination, seconds, status.reason))
 
