@@ -51,6 +51,7 @@ from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
+from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
@@ -213,6 +214,7 @@ class MailNode(MultiService):
             reactor=reactor,
             clock=reactor,
             publish=self.publish,
+            double_bounces=DoubleBounces(self._postmaster, reactor) if settings.queue.double_bounces else None,
         )
         self.addService(ControlService(self, settings.state_dir / "control.sock", reactor))  # type: ignore[no-untyped-call]
         super().startService()  # type: ignore[no-untyped-call]
@@ -281,6 +283,9 @@ class MailNode(MultiService):
             "handshake_time": settings.tls.handshake_time,
             "answer_time": settings.authentication.answer_time,
         }
+
+    def _postmaster(self) -> Address:
+        return Address("postmaster", self._parts.directory.first_domain())
 
     def _maildir_of(self, address: Address) -> Path | None:
         directory = self._parts.directory
