@@ -33,8 +33,9 @@ class ValueTests(SynchronousTestCase):
             parameters, alias = expanded(SALES, two, given)
             self.assertEqual(parameters, RcptParameters(rest, "rfc822;s@x"))
             self.assertEqual(alias, Recipient(SALES, SALES, notify, "rfc822;s@x", True))
-        for notify in ((), ("NEVER",), ("FAILURE",), ("DELAY", "FAILURE")):
-            given = RcptParameters(notify, "rfc822;s@x")
+        others: list[tuple[str, ...]] = [(), ("NEVER",), ("FAILURE",), ("DELAY", "FAILURE")]
+        for other in others:
+            given = RcptParameters(other, "rfc822;s@x")
             self.assertEqual(expanded(SALES, two, given), (given, None))
 
     def test_one(self) -> None:

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.queue.fakes import DELIVERED, LATER, World
-from twisted_mail_node.events import MailFinished, RecipientExpanded
+from twisted_mail_node.events import MailFinished
+from twisted_mail_node.events_outbound import RecipientExpanded
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action

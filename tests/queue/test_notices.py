@@ -135,7 +135,9 @@ class QueueTests(SynchronousTestCase):
 
     def test_never(self) -> None:
         """With an empty list, for the null reverse-path and against NOTIFY nobody is told, and no wait is shortened."""
-        for settings, notify in (({"delay_notices": ()}, ()), ({}, ("FAILURE",)), ({}, ("NEVER",))):
+        none: dict[str, Any] = {"delay_notices": ()}
+        cases: list[tuple[dict[str, Any], tuple[str, ...]]] = [(none, ()), ({}, ("FAILURE",)), ({}, ("NEVER",))]
+        for settings, notify in cases:
             world = World(lambda request: LATER, retry=(6 * HOUR,), **settings)
             world.send("joe@example.net", notify=notify)
             world.pass_time(13 * HOUR, 60.0)

@@ -11,10 +11,10 @@ from twisted_mail_node.events import (
     Publish,
     RecipientDelayed,
     RecipientDelivered,
-    RecipientExpanded,
     RecipientFailed,
     RecipientRelayed,
 )
+from twisted_mail_node.events_outbound import RecipientExpanded
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
