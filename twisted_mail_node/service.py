@@ -24,6 +24,7 @@ from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.directory.srs_keys import srs_keys
 from twisted_mail_node.dns.resolver import StubResolver
 from twisted_mail_node.eventlog import EventLog, open_event_log
 from twisted_mail_node.events import (
@@ -112,6 +113,7 @@ class MailNode(MultiService):
         self._ports: list[IListeningPort] = []
         self._bound: list[socket.socket | None] = []
         self._lock = -1
+        self._keys: tuple[bytes, ...] = ()
         self._began = 0.0
 
     @property
@@ -167,7 +169,8 @@ class MailNode(MultiService):
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
-        parts.directory = Directory(settings)
+        self._keys = srs_keys(settings)
+        parts.directory = Directory(settings, self._keys, reactor.seconds)
         self._build_doors()
         parts.router = Router(settings.routes, parts.directory)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
@@ -206,6 +209,7 @@ class MailNode(MultiService):
             publish=self.publish,
             settings=settings.queue,
             hostname=settings.hostname,
+            rewrite=parts.directory.forwarding.reverse_path,
         )
         notifier = Notifier(
             hostname=settings.hostname,
@@ -304,12 +308,13 @@ class MailNode(MultiService):
             read = load(path) if path is not None else self.settings
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
-            parts.directory.reload(settings)
+            keys = srs_keys(settings)
+            parts.directory.reload(settings, keys)
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
             except ValueError:
-                parts.directory.reload(self.settings)
+                parts.directory.reload(self.settings, self._keys)
                 raise
         except (ValueError, OSError) as error:
             self.publish(SettingsRefused(str(path or ""), str(error)))
@@ -320,6 +325,7 @@ class MailNode(MultiService):
         if changed:
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings
+        self._keys = keys
         self._policies = made
         parts.router.reload(settings.routes)
         parts.room.floor = settings.limits.free_space

@@ -15,6 +15,7 @@ from twisted_mail_node.interfaces import IContent, IDeliveryAgent, IIncoming, IR
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.attempt import Rewrite
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
@@ -266,11 +267,19 @@ class FakeAgent:
 class World:
     """A queue and everything around it.
 
+    :param rewrite: see OutgoingQueue.
     :ivar events: what was published, in order.
     :ivar reports: (queue id, addresses, statuses) of each call of notify.
     """
 
-    def __init__(self, answer: Callable[[DeliveryRequest], Any], *, delay: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        answer: Callable[[DeliveryRequest], Any],
+        *,
+        delay: float = 0.0,
+        rewrite: Rewrite | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000.0)
         self.spool = FakeSpool(self.clock, delay)
@@ -291,6 +300,7 @@ class World:
             settings=QueueSettings(**settings),
             hostname="mx.here.example",
             random=lambda: self.chance,
+            rewrite=rewrite,
         )
         self.queue.start()
 

@@ -17,6 +17,7 @@ final status in ``last``: at its due time only the report is repeated, not the d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -25,6 +26,8 @@ from twisted.logger import Logger
 
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
@@ -75,6 +78,7 @@ _log = Logger()
 
 #: How a group of recipients goes on: by a route; with a status that is known already; ``None``: only to be reported.
 _Way = Route | DeliveryStatus | None
+Rewrite = Callable[[Envelope, Recipient], Address | None]
 
 
 class Attempts:
@@ -87,6 +91,7 @@ class Attempts:
     :param alone: tells whether the attempt that asks is the only one for its mail now.
     :param due_at: is told when something was recorded that is due at that time.
     :param random: a random number from 0 to 1, anew at each call.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told, ``None`` for the mail's own.
     """
 
     def __init__(
@@ -105,6 +110,7 @@ class Attempts:
         alone: Callable[[str], bool],
         due_at: Callable[[float], None],
         random: Callable[[], float],
+        rewrite: Rewrite | None = None,
     ) -> None:
         self._spool = spool
         self._router = router
@@ -120,6 +126,7 @@ class Attempts:
         self._alone = alone
         self._due_at = due_at
         self._random = random
+        self._rewrite = rewrite
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
         self._stopped = False
@@ -171,6 +178,8 @@ class Attempts:
         if route.agent == "none":
             words = route.next_hop or f"no rule says where mail for {address.domain} goes"
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
+        if self._rewrite is not None and address != entry.recipient.original:
+            return route._replace(reverse_path=self._rewrite(mail.envelope, entry.recipient))
         return route
 
     async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
@@ -228,7 +237,7 @@ class Attempts:
             agent = self._agents[route.agent]
             request = DeliveryRequest(
                 mail.queue_id,
-                mail.envelope,
+                _told(mail.envelope, route.reverse_path),
                 tuple([entry.recipient for entry in entries]),
                 mail.header,
                 mail.content,
@@ -352,6 +361,11 @@ class Attempts:
         self._naps.discard(nap)
         if timer.active():
             timer.cancel()
+
+
+def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
+    """The envelope as the next hop is told it."""
+    return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
 
 
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:

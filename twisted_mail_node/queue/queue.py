@@ -23,7 +23,7 @@ from twisted_mail_node.events import MailChanged, MailHeld, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
 from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.message.trace import date
-from twisted_mail_node.queue.attempt import Attempts, Notify
+from twisted_mail_node.queue.attempt import Attempts, Notify, Rewrite
 from twisted_mail_node.queue.destinations import Destinations
 from twisted_mail_node.queue.outcome import Outcomes
 from twisted_mail_node.queue.schedule import SLICE, Schedule
@@ -117,6 +117,7 @@ class OutgoingQueue:
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
     :param random: a random number from 0 to 1, anew at each call.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told (SRS), ``None`` for the mail's own.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class OutgoingQueue:
         settings: QueueSettings,
         hostname: str,
         random: Callable[[], float] = randomness.random,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self.hostname = hostname
         self._spool = spool
@@ -162,6 +164,7 @@ class OutgoingQueue:
             alone=self._is_alone,
             due_at=self._schedule.due_at,
             random=random,
+            rewrite=rewrite,
         )
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None
