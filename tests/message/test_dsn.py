@@ -278,10 +278,16 @@ class ActionTests(SynchronousTestCase):
         )
 
     def test_no_words(self) -> None:
-        """A status without words is told by its reason's meaning."""
+        """A status without words is told by its cause."""
         silent = DeliveryStatus(Action.FAILED, "5.1.1", Reason.UNKNOWN_RECIPIENT, "")
         words = " ".join(text(parsed(built(outcome(status=silent)))[1][0]).split())
-        self.assertIn(Reason.UNKNOWN_RECIPIENT.meaning, words)
+        self.assertIn(understand(silent).title, words)
+
+    def test_expired(self) -> None:
+        """A mail that was given up says so, beside what the host said last."""
+        status = REFUSED._replace(status="5.4.7", reason=Reason.EXPIRED, words="450 4.2.1 later")
+        words = " ".join(text(parsed(built(outcome(status=status)))[1][0]).split())
+        self.assertIn("said: 450 4.2.1 later We have tried for as long as we keep mail.", words)
 
 
 class ReturnedTests(SynchronousTestCase):
