@@ -139,5 +139,6 @@ def _zone_file(origin: str, names: Names, kind: str) -> tuple[str, str]:
 
 def tlsa(certificate_or_key: bytes, usage: int, selector: int, matching: int) -> str:
     """A TLSA record's text. :param certificate_or_key: DER, of what the selector says."""
-    octets = {0: bytes, 1: lambda der: hashlib.sha256(der).digest(), 2: lambda der: hashlib.sha512(der).digest()}
-    return f"{usage} {selector} {matching} {octets[matching](certificate_or_key).hex()}"
+    der = certificate_or_key
+    octets = {0: der, 1: hashlib.sha256(der).digest(), 2: hashlib.sha512(der).digest()}[matching]
+    return f"{usage} {selector} {matching} {octets.hex()}"
