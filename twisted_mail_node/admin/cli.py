@@ -9,6 +9,7 @@ import click
 
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
+from twisted_mail_node.admin.cause_commands import explain_reply
 from twisted_mail_node.admin.queue_commands import queue
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
@@ -169,6 +170,7 @@ def version_() -> None:
 
 main.add_command(queue)
 main.add_command(account)
+main.add_command(explain_reply)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")
