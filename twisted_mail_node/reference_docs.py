@@ -105,7 +105,6 @@ KEPT_FOR_LATER = frozenset(
         Reason.EARLY_TALKER,
         Reason.REROUTED,
         Reason.FROZEN,
-        Reason.SUPPRESSED,
         Reason.DANE_FAILED,
         Reason.MTA_STS_FAILED,
         Reason.SIGN_IN_REFUSED,
