@@ -270,7 +270,14 @@ class World:
     :ivar reports: (queue id, addresses, statuses) of each call of notify.
     """
 
-    def __init__(self, answer: Callable[[DeliveryRequest], Any], *, delay: float = 0.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        answer: Callable[[DeliveryRequest], Any],
+        *,
+        delay: float = 0.0,
+        suppressions: Callable[[World], Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1_000_000.0)
         self.spool = FakeSpool(self.clock, delay)
@@ -291,6 +298,7 @@ class World:
             settings=QueueSettings(**settings),
             hostname="mx.here.example",
             random=lambda: self.chance,
+            suppressions=suppressions(self) if suppressions else None,
         )
         self.queue.start()
 

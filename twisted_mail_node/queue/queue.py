@@ -33,6 +33,7 @@ from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import QueueSettings
+    from twisted_mail_node.state.suppressions import Suppressions
 
 #: Mails in work at once, waiting for a place included: about 40 MB of envelopes and coroutines.
 MAILS_AT_MOST = 10_000
@@ -117,6 +118,7 @@ class OutgoingQueue:
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: addresses that are not tried any more.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class OutgoingQueue:
         settings: QueueSettings,
         hostname: str,
         random: Callable[[], float] = randomness.random,
+        suppressions: Suppressions | None = None,
     ) -> None:
         self.hostname = hostname
         self._spool = spool
@@ -141,7 +144,12 @@ class OutgoingQueue:
         self._schedule = Schedule(spool=spool, clock=clock, room=self._room, feed=self._feed)
         self._destinations = Destinations(clock=clock, publish=publish, random=random)
         outcomes = Outcomes(
-            clock=clock, publish=publish, retry=settings.retry, lifetime=settings.lifetime, random=random
+            clock=clock,
+            publish=publish,
+            retry=settings.retry,
+            lifetime=settings.lifetime,
+            random=random,
+            suppressions=suppressions,
         )
         self._attempts = Attempts(
             spool=spool,
@@ -157,6 +165,7 @@ class OutgoingQueue:
             alone=self._is_alone,
             due_at=self._schedule.due_at,
             random=random,
+            suppressions=suppressions,
         )
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None
