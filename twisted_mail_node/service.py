@@ -58,6 +58,8 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.suppressions import Suppressions
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -82,6 +84,8 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
+    suppressions: Suppressions
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
@@ -126,6 +130,11 @@ class MailNode(MultiService):
         """The spool of the running node."""
         return self._parts.spool
 
+    @property
+    def suppressions(self) -> Suppressions:
+        """The suppression list of the running node."""
+        return self._parts.suppressions
+
     # ---- start -----------------------------------------------------------------------------------------------
 
     def bind(self) -> None:
@@ -166,6 +175,7 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
@@ -199,6 +209,10 @@ class MailNode(MultiService):
             handshake_time=settings.tls.handshake_time,
             connect=connect,
         )
+        parts.suppressions = Suppressions(
+            parts.state, settings.suppression, reactor.seconds, self.publish, parts.directory.is_local
+        )
+        parts.suppressions.start(reactor)
         notifier: Notifier
         parts.queue = OutgoingQueue(
             spool=parts.spool,
@@ -209,6 +223,7 @@ class MailNode(MultiService):
             publish=self.publish,
             settings=settings.queue,
             hostname=settings.hostname,
+            suppressions=parts.suppressions,
             rewrite=parts.directory.forwarding.reverse_path,
         )
         notifier = Notifier(
@@ -328,6 +343,7 @@ class MailNode(MultiService):
         self._keys = keys
         self._policies = made
         parts.router.reload(settings.routes)
+        parts.suppressions.reload(settings.suppression)
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
@@ -358,11 +374,11 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication"):
+        for name in ("certificates", "authentication", "suppressions"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()
@@ -402,6 +418,7 @@ class MailNode(MultiService):
             ],
             "queue": self._parts.queue.status(),
             "relay": self._parts.relay.status(),
+            "suppressions": self._parts.suppressions.status(),
         }
 
 

@@ -278,10 +278,10 @@ class ActionTests(SynchronousTestCase):
         )
 
     def test_no_words(self) -> None:
-        """A status without words is told by its cause."""
+        """A status without words is told by what stands behind it."""
         silent = DeliveryStatus(Action.FAILED, "5.1.1", Reason.UNKNOWN_RECIPIENT, "")
         words = " ".join(text(parsed(built(outcome(status=silent)))[1][0]).split())
-        self.assertIn(understand(silent).title, words)
+        self.assertIn("Nobody has this address.", words)
 
     def test_expired(self) -> None:
         """A mail that was given up says so, beside what the host said last."""

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.message.test_dsn import HEADER, HOSTILE, JOE, WHEN
 from twisted_mail_node.message import dsn
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.encoding import one_line
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
@@ -143,7 +144,7 @@ class ParserTests(SynchronousTestCase):
         )
         message, *recipients = blocks(parts[1], report.content, str(mail.get_boundary()), world)
         self.assertEqual(message["Reporting-MTA"], "dns; mx.example.org")
-        self.assertEqual(bool(message["Original-Envelope-Id"]), bool(envelope.envid))
+        self.assertEqual(bool(message["Original-Envelope-Id"]), bool(one_line(envelope.envid).strip()))
         self.assertEqual(len(recipients), len(told))
         for one, block in zip(told, recipients, strict=True):
             original = one.recipient.original

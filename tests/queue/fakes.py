@@ -277,6 +277,7 @@ class World:
         answer: Callable[[DeliveryRequest], Any],
         *,
         delay: float = 0.0,
+        suppressions: Callable[[World], Any] | None = None,
         rewrite: Rewrite | None = None,
         **settings: Any,
     ) -> None:
@@ -300,6 +301,7 @@ class World:
             settings=QueueSettings(**settings),
             hostname="mx.here.example",
             random=lambda: self.chance,
+            suppressions=suppressions(self) if suppressions else None,
             rewrite=rewrite,
         )
         self.queue.start()

@@ -9,6 +9,7 @@ import click
 
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
+from twisted_mail_node.admin.cause_commands import explain_reply
 from twisted_mail_node.admin.queue_commands import queue
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
@@ -21,6 +22,7 @@ from twisted_mail_node.admin.spoken import (
     settings_option,
     which,
 )
+from twisted_mail_node.admin.suppress_commands import suppress
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -169,6 +171,8 @@ def version_() -> None:
 
 main.add_command(queue)
 main.add_command(account)
+main.add_command(explain_reply)
+main.add_command(suppress)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

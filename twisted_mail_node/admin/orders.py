@@ -24,6 +24,7 @@ from twisted_mail_node.admin.messages import (
     mail_as_shape,
     read_header,
 )
+from twisted_mail_node.admin.suppress_orders import suppress_orders
 from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
 from twisted_mail_node.threads import in_thread
 
@@ -81,6 +82,7 @@ class Orders:
             "queue.retry": lambda message: self.change(message, "retry"),
             "queue.remove": lambda message: self.change(message, "remove"),
         }
+        self._commands |= suppress_orders(node)
 
     async def carry_out(self, message: Shape) -> Result:
         """Carry out one request.

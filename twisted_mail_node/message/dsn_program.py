@@ -27,8 +27,8 @@ def for_program(hostname: str, arrived: float, envelope: Envelope, outcomes: Seq
     """
     world = not all(out.recipient.original.is_ascii and out.recipient.orcpt.isascii() for out in outcomes)
     lines = []
-    if envelope.envid:
-        lines.append(_field("Original-Envelope-Id", _ascii(one_line(envelope.envid))))
+    if envid := one_line(envelope.envid).strip():
+        lines.append(_field("Original-Envelope-Id", _ascii(envid)))
     lines.append(_field("Reporting-MTA", f"dns; {_host(hostname)}"))
     lines.append(_field("Arrival-Date", trace.date(arrived)))
     if envelope.by_mode:  # a field of RFC 2852

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -39,7 +39,11 @@ from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
+from twisted_mail_node.state.suppressions import status_of
 from twisted_mail_node.waiting import within
+
+if TYPE_CHECKING:
+    from twisted_mail_node.state.suppressions import Suppressions
 
 
 class Notify(Protocol):
@@ -91,6 +95,7 @@ class Attempts:
     :param alone: tells whether the attempt that asks is the only one for its mail now.
     :param due_at: is told when something was recorded that is due at that time.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: knows addresses on other hosts that are not tried any more.
     :param rewrite: gives the reverse-path that a recipient's next hop is told, ``None`` for the mail's own.
     """
 
@@ -110,6 +115,7 @@ class Attempts:
         alone: Callable[[str], bool],
         due_at: Callable[[float], None],
         random: Callable[[], float],
+        suppressions: Suppressions | None = None,
         rewrite: Rewrite | None = None,
     ) -> None:
         self._spool = spool
@@ -126,6 +132,7 @@ class Attempts:
         self._alone = alone
         self._due_at = due_at
         self._random = random
+        self._suppressions = suppressions
         self._rewrite = rewrite
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
@@ -178,6 +185,10 @@ class Attempts:
         if route.agent == "none":
             words = route.next_hop or f"no rule says where mail for {address.domain} goes"
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
+        if self._suppressions is not None and route.agent not in WITHOUT_WINDOW:
+            suppressed = self._suppressions.find(address)
+            if suppressed is not None:
+                return status_of(suppressed)
         if self._rewrite is not None and address != entry.recipient.original:
             return route._replace(reverse_path=self._rewrite(mail.envelope, entry.recipient))
         return route

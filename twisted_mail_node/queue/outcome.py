@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -20,6 +20,9 @@ from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
 from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_too_late, late, not_in_time
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
+
+if TYPE_CHECKING:
+    from twisted_mail_node.state.suppressions import Suppressions
 
 
 class Outcome(NamedTuple):
@@ -45,6 +48,7 @@ class Outcomes:
     :param lifetime: seconds after which a mail that is still delayed is given up.
     :param ages: seconds at which the sender of a mail that is still delayed is told.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: is told of recipients that became final.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Outcomes:
         lifetime: float,
         ages: Sequence[float] = (),
         random: Callable[[], float],
+        suppressions: Suppressions | None = None,
     ) -> None:
         self._clock = clock
         self._publish = publish
@@ -63,6 +68,7 @@ class Outcomes:
         self._lifetime = lifetime
         self._ages = ages
         self._random = random
+        self._suppressions = suppressions
 
     def end(self, mail: Mail) -> float:
         """When the mail is given up (seconds since the epoch)."""
@@ -138,6 +144,7 @@ class Outcomes:
             outcome.changes.append(change)
 
     def _done(self, mail: Mail, entry: Entry, destination: str, status: DeliveryStatus, now: float) -> None:
+        self._note(entry, status)
         recipient = str(entry.recipient.address)
         seconds = now - mail.received
         if status.action is Action.RELAYED:
@@ -181,6 +188,7 @@ class Outcomes:
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus
     ) -> tuple[Entry, DeliveryStatus]:
+        self._note(entry, status)
         self._publish(
             RecipientFailed(
                 mail.queue_id,
@@ -194,3 +202,7 @@ class Outcomes:
             )
         )
         return entry._replace(attempts=attempts, destination=destination, last=status), status
+
+    def _note(self, entry: Entry, status: DeliveryStatus) -> None:
+        if self._suppressions is not None:
+            self._suppressions.note(entry.recipient.address, status)

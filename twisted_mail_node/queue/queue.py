@@ -33,6 +33,7 @@ from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import QueueSettings
+    from twisted_mail_node.state.suppressions import Suppressions
 
 #: Mails in work at once, waiting for a place included: about 40 MB of envelopes and coroutines.
 MAILS_AT_MOST = 10_000
@@ -117,6 +118,7 @@ class OutgoingQueue:
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: addresses that are not tried any more.
     :param rewrite: gives the reverse-path that a recipient's next hop is told (SRS), ``None`` for the mail's own.
     """
 
@@ -132,6 +134,7 @@ class OutgoingQueue:
         settings: QueueSettings,
         hostname: str,
         random: Callable[[], float] = randomness.random,
+        suppressions: Suppressions | None = None,
         rewrite: Rewrite | None = None,
     ) -> None:
         self.hostname = hostname
@@ -147,8 +150,9 @@ class OutgoingQueue:
             publish=publish,
             retry=settings.retry,
             lifetime=settings.lifetime,
-            ages=settings.delay_notices,
             random=random,
+            suppressions=suppressions,
+            ages=settings.delay_notices,
         )
         self._attempts = Attempts(
             spool=spool,
@@ -164,6 +168,7 @@ class OutgoingQueue:
             alone=self._is_alone,
             due_at=self._schedule.due_at,
             random=random,
+            suppressions=suppressions,
             rewrite=rewrite,
         )
         self._fresh: deque[_Work] = deque()

@@ -29,7 +29,7 @@ Row: TypeAlias = tuple[Any, ...]
 _log = Logger()
 
 
-class StateError(Exception):
+class StateError(ValueError):
     """The database cannot be used; the sentence says why."""
 
 
