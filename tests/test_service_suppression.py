@@ -71,7 +71,7 @@ class SuppressionTest(NodeCase):
         self.assertIn("AddressAllowed", self.observer.names())
         database = node._parts.state
         self.stop(node)
-        self.assertFalse([call for call in self.reactor.getDelayedCalls() if "Suppressions" in str(call.func)])
+        self.assertNotIn("Suppressions", str(self.reactor.getDelayedCalls()))
         self.assertRaises(StateError, self.failureResultOf(database.ask("SELECT 1")).raiseException)
 
     def test_no_state(self) -> None:

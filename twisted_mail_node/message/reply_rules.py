@@ -143,7 +143,7 @@ class Rules:
         ways = self._ways
         for number in asked:
             rule, pieces = ways[number]
-            _, of, codes, statuses, _ = rule
+            of, codes, statuses = rule.of, rule.codes, rule.statuses
             if (
                 (not codes or code.startswith(codes))
                 and (not statuses or status in statuses)
