@@ -16,6 +16,7 @@ from twisted_mail_node.events_outbound import (
     AddressSuppressed,
     PolicyFetched,
     PolicyNotFetched,
+    RecipientExpanded,
     TlsReportFailed,
     TlsReportSent,
     WorkStuck,
@@ -371,6 +372,7 @@ Event = (
     | AttemptFailed
     | RecipientDelivered
     | RecipientRelayed
+    | RecipientExpanded
     | RecipientDelayed
     | RecipientFailed
     | NotificationSent

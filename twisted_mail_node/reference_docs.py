@@ -101,7 +101,6 @@ KINDS: dict[Kind, str] = {
 #: Codes that nothing in this version gives; a test holds the list against the source.
 KEPT_FOR_LATER = frozenset(
     {
-        Reason.EXPANDED,
         Reason.EARLY_TALKER,
         Reason.REROUTED,
         Reason.FROZEN,
@@ -117,7 +116,7 @@ KEPT_FOR_LATER = frozenset(
 #: What a field means, whichever event it stands in.
 FIELDS: dict[str, str] = {
     "account": "The account that signed in; empty where nobody did.",
-    "action": "What the DSN tells: ``failed``, ``delivered`` or ``relayed`` (RFC 3464 section 2.3.3).",
+    "action": "What the DSN tells: ``failed``, ``delayed``, ``delivered`` … (RFC 3464 section 2.3.3).",
     "address": "IP address and port of the host.",
     "attempts": "Attempts made for this recipient so far.",
     "by": "How it was said: ``PROXY`` or ``XCLIENT``.",

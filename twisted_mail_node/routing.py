@@ -32,6 +32,8 @@ class Route(NamedTuple):
     :ivar transport: what is spoken there.
     :ivar credentials: the rule whose name and password sign in there (``route[2]``); ``""``: nobody signs in.
     :ivar source: the pool to connect from; ``""``: as the destination's limits say.
+    :ivar reverse_path: what is said there instead of the mail's own, ``None``: that itself; our own DSNs go to the
+        mail's own.
     """
 
     agent: str
@@ -40,6 +42,7 @@ class Route(NamedTuple):
     transport: Transport = "smtp"
     credentials: str = ""
     source: str = ""
+    reverse_path: Address | None = None
 
 
 @implementer(IRouter)

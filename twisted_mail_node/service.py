@@ -24,6 +24,7 @@ from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.directory.srs_keys import srs_keys
 from twisted_mail_node.dns.resolver import StubResolver
 from twisted_mail_node.eventlog import EventLog, open_event_log
 from twisted_mail_node.events import (
@@ -51,6 +52,7 @@ from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
+from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
@@ -115,6 +117,7 @@ class MailNode(MultiService):
         self._ports: list[IListeningPort] = []
         self._bound: list[socket.socket | None] = []
         self._lock = -1
+        self._keys: tuple[bytes, ...] = ()
         self._began = 0.0
 
     @property
@@ -176,7 +179,8 @@ class MailNode(MultiService):
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
-        parts.directory = Directory(settings)
+        self._keys = srs_keys(settings)
+        parts.directory = Directory(settings, self._keys, reactor.seconds)
         self._build_doors()
         parts.router = Router(settings.routes, parts.directory)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
@@ -220,6 +224,7 @@ class MailNode(MultiService):
             settings=settings.queue,
             hostname=settings.hostname,
             suppressions=parts.suppressions,
+            rewrite=parts.directory.forwarding.reverse_path,
         )
         notifier = Notifier(
             hostname=settings.hostname,
@@ -228,6 +233,7 @@ class MailNode(MultiService):
             reactor=reactor,
             clock=reactor,
             publish=self.publish,
+            double_bounces=DoubleBounces(self._postmaster, reactor) if settings.queue.double_bounces else None,
         )
         self.addService(ControlService(self, settings.state_dir / "control.sock", reactor))  # type: ignore[no-untyped-call]
         super().startService()  # type: ignore[no-untyped-call]
@@ -297,6 +303,9 @@ class MailNode(MultiService):
             "answer_time": settings.authentication.answer_time,
         }
 
+    def _postmaster(self) -> Address:
+        return Address("postmaster", self._parts.directory.first_domain())
+
     def _maildir_of(self, address: Address) -> Path | None:
         directory = self._parts.directory
         return directory.maildir_path(address) if directory.mailbox_exists(address) else None
@@ -314,12 +323,13 @@ class MailNode(MultiService):
             read = load(path) if path is not None else self.settings
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
-            parts.directory.reload(settings)
+            keys = srs_keys(settings)
+            parts.directory.reload(settings, keys)
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
             except ValueError:
-                parts.directory.reload(self.settings)
+                parts.directory.reload(self.settings, self._keys)
                 raise
         except (ValueError, OSError) as error:
             self.publish(SettingsRefused(str(path or ""), str(error)))
@@ -330,6 +340,7 @@ class MailNode(MultiService):
         if changed:
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings
+        self._keys = keys
         self._policies = made
         parts.router.reload(settings.routes)
         parts.suppressions.reload(settings.suppression)

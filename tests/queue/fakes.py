@@ -15,6 +15,7 @@ from twisted_mail_node.interfaces import IContent, IDeliveryAgent, IIncoming, IR
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.attempt import Rewrite
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
@@ -266,6 +267,7 @@ class FakeAgent:
 class World:
     """A queue and everything around it.
 
+    :param rewrite: see OutgoingQueue.
     :ivar events: what was published, in order.
     :ivar reports: (queue id, addresses, statuses) of each call of notify.
     """
@@ -276,6 +278,7 @@ class World:
         *,
         delay: float = 0.0,
         suppressions: Callable[[World], Any] | None = None,
+        rewrite: Rewrite | None = None,
         **settings: Any,
     ) -> None:
         self.clock = Clock()
@@ -299,6 +302,7 @@ class World:
             hostname="mx.here.example",
             random=lambda: self.chance,
             suppressions=suppressions(self) if suppressions else None,
+            rewrite=rewrite,
         )
         self.queue.start()
 

@@ -223,7 +223,7 @@ class AttemptTests(SynchronousTestCase):
 
     def test_expired_while_suspended(self) -> None:
         """A mail for a dead host expires too, in the words of what was tried."""
-        world = World(lambda request: UNREACHABLE, lifetime=2 * DAY)
+        world = World(lambda request: UNREACHABLE, lifetime=2 * DAY, delay_notices=())
         for _ in range(20):
             world.send("joe@dead.example")
         world.pass_time(2.1 * DAY, step=20)

@@ -32,6 +32,7 @@ recipients = st.builds(
     addresses,
     st.lists(st.sampled_from(["NEVER", "SUCCESS", "FAILURE", "DELAY"]), unique=True).map(tuple),
     texts,
+    st.booleans(),
 )
 envelopes = st.builds(
     Envelope,

@@ -144,7 +144,7 @@ def _entry_as_shape(entry: Entry) -> Shape:
         "attempts": entry.attempts,
         "destination": entry.destination,
         "due": entry.due if entry.state is State.DELAYED else None,
-        "told": entry.told,
+        "told": bool(entry.told),
         "last": _status_as_shape(entry.last) if entry.last is not None else None,
     }
     if recipient.original != recipient.address:

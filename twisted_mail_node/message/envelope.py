@@ -19,12 +19,15 @@ class Recipient(NamedTuple):
     :ivar original: the forward-path the client gave; differs from ``address`` after an alias or a subaddress.
     :ivar notify: NOTIFY of RFC 3461 section 4.1: a subset of ``NEVER SUCCESS FAILURE DELAY``; empty when not given.
     :ivar orcpt: ORCPT of RFC 3461 section 4.2, decoded: ``addr-type;address``; ``""`` when not given.
+    :ivar expanded: no mail goes there: it stands for an alias that led to several recipients, which stand beside it,
+        until the sender was told so (RFC 3461 section 5.2.7.3).
     """
 
     address: Address
     original: Address
     notify: tuple[str, ...] = ()
     orcpt: str = ""
+    expanded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
     agent.deliver(request)          -> one delivery status for each recipient, or the end of its time
     settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
                                        later than its sender wants it (RFC 2852): reported, then due again or finished
+    gathering                       -> what all groups have to report, in one DSN of each kind
     spool.record                    -> the next group commit
 
 At any instant the spool knows each recipient as active (we are at it; a crash lets it be due again), as delayed, or
@@ -16,6 +17,7 @@ final status in ``last``: at its due time only the report is repeated, not the d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -24,9 +26,12 @@ from twisted.logger import Logger
 
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
+from twisted_mail_node.queue.gathering import Gathering
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
@@ -67,6 +72,9 @@ _ACTION_DELAYED = Action.DELAYED
 BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "something broke here; we try again")
 ROUTER_BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "no route could be found out; we try again")
 
+#: A recipient that only stands for an alias (RFC 3461 section 5.2.7.3).
+EXPANDED = DeliveryStatus(Action.EXPANDED, "2.0.0", Reason.EXPANDED, Reason.EXPANDED.meaning)
+
 #: The time that the sender set has passed (RFC 2852 section 4.1).
 TOO_LATE = not_in_time(None)
 
@@ -74,6 +82,7 @@ _log = Logger()
 
 #: How a group of recipients goes on: by a route; with a status that is known already; ``None``: only to be reported.
 _Way = Route | DeliveryStatus | None
+Rewrite = Callable[[Envelope, Recipient], Address | None]
 
 
 class Attempts:
@@ -87,6 +96,7 @@ class Attempts:
     :param due_at: is told when something was recorded that is due at that time.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: knows addresses on other hosts that are not tried any more.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told, ``None`` for the mail's own.
     """
 
     def __init__(
@@ -106,6 +116,7 @@ class Attempts:
         due_at: Callable[[float], None],
         random: Callable[[], float],
         suppressions: Suppressions | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self._spool = spool
         self._router = router
@@ -122,6 +133,7 @@ class Attempts:
         self._due_at = due_at
         self._random = random
         self._suppressions = suppressions
+        self._rewrite = rewrite
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
         self._stopped = False
@@ -131,7 +143,9 @@ class Attempts:
         """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
         entries = mail.entries
         if len(entries) == 1:  # most mails, and much cheaper than what follows
-            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            finished = await self._close(
+                mail, await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            )
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
@@ -158,6 +172,8 @@ class Attempts:
         last = entry.last
         if last is not None and last.action is not _ACTION_DELAYED:
             return None
+        if entry.recipient.expanded:
+            return EXPANDED
         if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):
             return TOO_LATE
         address = entry.recipient.address
@@ -173,24 +189,35 @@ class Attempts:
             suppressed = self._suppressions.find(address)
             if suppressed is not None:
                 return status_of(suppressed)
+        if self._rewrite is not None and address != entry.recipient.original:
+            return route._replace(reverse_path=self._rewrite(mail.envelope, entry.recipient))
         return route
 
     async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
         """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
-        stories = [self._carry_group(mail, way, entries) for way, entries in groups.items()]
-        if len(stories) == 1:
-            return await stories[0]
-        return sum(await gatherResults([Deferred.fromCoroutine(story) for story in stories]))
+        if len(groups) == 1:
+            ((way, entries),) = groups.items()
+            return await self._close(mail, await self._carry_group(mail, way, entries))
+        gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome))
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> int:
-        """Carry recipients that go the same way; gives how many are finished and recorded so."""
+        async def carry(way: _Way, entries: Sequence[Entry]) -> int:
+            outcome = await self._carry_group(mail, way, entries)
+            finished = await self._record(outcome.changes)
+            gathering.add(outcome)
+            return finished
+
+        stories = [Deferred.fromCoroutine(carry(way, entries)) for way, entries in groups.items()]
+        return sum(await gatherResults(stories)) + await gathering.end()
+
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> Outcome:
+        """Carry recipients that go the same way; gives what it came to. Raises nothing."""
         try:
             if way is None:
-                return await self._close(mail, self._outcomes.reported_later(entries))
+                return self._outcomes.reported_later(entries)
             if way is TOO_LATE:
-                return await self._close(mail, self._outcomes.too_late(mail, entries))
+                return self._outcomes.too_late(mail, entries)
             if isinstance(way, DeliveryStatus):
-                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
+                return self._outcomes.tried(mail, "", entries, [way] * len(entries))
             if way.agent in WITHOUT_WINDOW:
                 octets = mail.content.octets
                 weight = len(octets) if octets is not None else 0
@@ -201,17 +228,17 @@ class Attempts:
                 place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
                 if isinstance(place, Refusal):
                     if place.stopping:
-                        return 0
-                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                        return Outcome([], [], [])
+                    return self._outcomes.refused(mail, way.next_hop, entries, place)
                 if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
                     self._destinations.leave(place, ())
-                    return await self._close(mail, self._outcomes.too_late(mail, entries))
+                    return self._outcomes.too_late(mail, entries)
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
-            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
+            return self._outcomes.tried(mail, way.next_hop, entries, statuses)
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
-        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
+        return self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries))
 
     async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
@@ -221,7 +248,7 @@ class Attempts:
             agent = self._agents[route.agent]
             request = DeliveryRequest(
                 mail.queue_id,
-                mail.envelope,
+                _told(mail.envelope, route.reverse_path),
                 tuple([entry.recipient for entry in entries]),
                 mail.header,
                 mail.content,
@@ -249,11 +276,15 @@ class Attempts:
             return [BROKEN] * len(entries)
 
     async def _close(self, mail: Mail, outcome: Outcome) -> int:
-        """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
-        changes, finals, notices = outcome
-        finished = await self._record(changes)
+        """Record what is decided, tell what is to be told; gives how many recipients are finished now."""
+        return await self._record(outcome.changes) + await self._tell(mail, outcome)
+
+    async def _tell(self, mail: Mail, outcome: Outcome) -> int:
+        """Report what is final or late, record that; gives how many recipients are finished now."""
+        _, finals, notices = outcome
+        finished = 0
         if finals:
-            finished += await self._record(await self._report(mail, finals))
+            finished = await self._record(await self._report(mail, finals))
         if notices:
             await self._record(await self._tell_of_delay(mail, notices))
         return finished
@@ -274,7 +305,7 @@ class Attempts:
         ]
 
     async def _tell_of_delay(self, mail: Mail, notices: list[tuple[Entry, DeliveryStatus, Change]]) -> list[Change]:
-        """Have the sender told that these are late; the changes say that it was, or that the next attempt tells it."""
+        """Have the sender told that these are late; the changes say that it was, or the next attempt tells it."""
         queue_id = mail.queue_id
         changes = [change for _, _, change in notices]
         try:
@@ -284,7 +315,7 @@ class Attempts:
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
             return changes
-        return [change._replace(told=True) for change in changes]
+        return [change._replace(told=entry.told) for entry, _, change in notices]
 
     async def _record(self, changes: list[Change]) -> int:
         """Have the spool write; again and again when it cannot, for nobody else will speak of these recipients.
@@ -341,6 +372,11 @@ class Attempts:
         self._naps.discard(nap)
         if timer.active():
             timer.cancel()
+
+
+def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
+    """The envelope as the next hop is told it."""
+    return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
 
 
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:

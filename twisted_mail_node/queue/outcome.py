@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
+from twisted_mail_node.events import (
+    Publish,
+    RecipientDelayed,
+    RecipientDelivered,
+    RecipientFailed,
+    RecipientRelayed,
+)
+from twisted_mail_node.events_outbound import RecipientExpanded
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
-from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_to_be_told, is_too_late, late, not_in_time
+from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
+from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_too_late, late, not_in_time
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
 
 if TYPE_CHECKING:
@@ -24,7 +32,8 @@ class Outcome(NamedTuple):
     :ivar finals: recipients that became final and are to be reported before they are finished: those that failed,
         those that were delivered or relayed when NOTIFY=SUCCESS asked for it (RFC 3461 section 4.1), and those that
         were relayed when BY did (RFC 2852 section 4.1.4).
-    :ivar notices: recipients whose delay is to be reported; then the change that goes with each is to be recorded.
+    :ivar notices: recipients whose delay is to be reported, with what the sender is told of then in ``Entry.told``;
+        when it was, the change that goes with each is to be recorded with that.
     """
 
     changes: list[Change]
@@ -37,6 +46,7 @@ class Outcomes:
 
     :param retry: the retry schedule, seconds.
     :param lifetime: seconds after which a mail that is still delayed is given up.
+    :param ages: seconds at which the sender of a mail that is still delayed is told.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: is told of recipients that became final.
     """
@@ -48,6 +58,7 @@ class Outcomes:
         publish: Publish,
         retry: Sequence[float],
         lifetime: float,
+        ages: Sequence[float] = (),
         random: Callable[[], float],
         suppressions: Suppressions | None = None,
     ) -> None:
@@ -55,6 +66,7 @@ class Outcomes:
         self._publish = publish
         self._retry = retry
         self._lifetime = lifetime
+        self._ages = ages
         self._random = random
         self._suppressions = suppressions
 
@@ -120,9 +132,14 @@ class Outcomes:
         if due > end(mail, self._lifetime):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
+        due = not_beyond_a_notice(mail, entry, self._ages, due, now)
         change = self._put_off(mail, entry, attempts, due, destination, status, last)
-        if is_to_be_told(mail, entry, now):
-            outcome.notices.append((entry._replace(attempts=attempts, destination=destination), late(last), change))
+        told = told_now(mail, entry, self._ages, now)
+        if told != entry.told:
+            about = late(last) if (told ^ entry.told) & BY_TOLD else last
+            outcome.notices.append(
+                (entry._replace(attempts=attempts, destination=destination, told=told), about, change)
+            )
         else:
             outcome.changes.append(change)
 
@@ -144,6 +161,8 @@ class Outcomes:
                     status.tls,
                 )
             )
+        elif status.action is Action.EXPANDED:
+            self._publish(RecipientExpanded(mail.queue_id, recipient, status.reason))
         else:
             self._publish(RecipientDelivered(mail.queue_id, recipient, destination, seconds, status.reason))
 

@@ -23,7 +23,7 @@ from twisted_mail_node.events import MailChanged, MailHeld, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
 from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.message.trace import date
-from twisted_mail_node.queue.attempt import Attempts, Notify
+from twisted_mail_node.queue.attempt import Attempts, Notify, Rewrite
 from twisted_mail_node.queue.destinations import Destinations
 from twisted_mail_node.queue.outcome import Outcomes
 from twisted_mail_node.queue.schedule import SLICE, Schedule
@@ -119,6 +119,7 @@ class OutgoingQueue:
     :param hostname: the node's name, shown by ``status``.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: addresses that are not tried any more.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told (SRS), ``None`` for the mail's own.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class OutgoingQueue:
         hostname: str,
         random: Callable[[], float] = randomness.random,
         suppressions: Suppressions | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self.hostname = hostname
         self._spool = spool
@@ -150,6 +152,7 @@ class OutgoingQueue:
             lifetime=settings.lifetime,
             random=random,
             suppressions=suppressions,
+            ages=settings.delay_notices,
         )
         self._attempts = Attempts(
             spool=spool,
@@ -166,6 +169,7 @@ class OutgoingQueue:
             due_at=self._schedule.due_at,
             random=random,
             suppressions=suppressions,
+            rewrite=rewrite,
         )
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None

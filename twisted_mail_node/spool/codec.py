@@ -91,7 +91,9 @@ def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
 
 def encode_recipient(recipient: Recipient) -> str:
     """A recipient; the common one without DSN parameters and aliases stays short."""
-    address, original, notify, orcpt = recipient
+    address, original, notify, orcpt, expanded = recipient
+    if expanded:
+        return _encode([*address, *original, notify, orcpt, True])
     if not notify and not orcpt and original == address:
         return _encode(address)
     return _encode([*address, *original, notify, orcpt])
@@ -104,8 +106,11 @@ def decode_recipient(text: str) -> Recipient:
         if len(fields) == 2:
             address = Address(*fields)
             return Recipient(address, address)
-        local, domain, original_local, original_domain, notify, orcpt = fields
-        return Recipient(Address(local, domain), Address(original_local, original_domain), tuple(notify), orcpt)
+        local, domain, original_local, original_domain, notify, orcpt, *more = fields
+        if len(more) > 1:
+            raise ValueError(f"it has {len(fields)} fields")
+        original = Address(original_local, original_domain)
+        return Recipient(Address(local, domain), original, tuple(notify), orcpt, bool(more and more[0]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the recipient is damaged: {error}") from error
 

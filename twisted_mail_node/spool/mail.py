@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     :ivar attempts: attempts made so far.
     :ivar destination: the next hop of the last attempt, ``""`` before the first.
     :ivar last: what the last attempt came to, ``None`` before the first.
-    :ivar told: the sender was told that it is late.
+    :ivar told: what the sender was told of the delay (``queue.notices``), 0 for nothing.
     :ivar cause: code of the cause that stands behind ``last`` (``message.cause``), ``""`` before the first.
     :ivar next_hop: where an operator wants it to go instead of where its route leads; ``""``: by its route.
     """
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
-    told: bool = False
+    told: int = 0
     cause: str = ""
     next_hop: str = ""
 
@@ -92,7 +92,7 @@ class Change(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
-    told: bool = False
+    told: int = 0
     cause: str = ""
     tried: float = 0.0
 

@@ -154,7 +154,7 @@ def load(
     ).fetchall():
         decoded = decode_recipient(recipient)
         status = decode_status(last)
-        entries.append(Entry(number, decoded, State(state), due, attempts, destination, status, bool(told)))
+        entries.append(Entry(number, decoded, State(state), due, attempts, destination, status, told))
     queue_id = queueid.to_text(mail)
     recipients: tuple[Recipient, ...] = tuple([entry.recipient for entry in entries])
     content: IContent
