@@ -8,6 +8,8 @@ from twisted.python.failure import Failure
 from tests.test_service import NodeCase
 from twisted_mail_node.events import RecipientFailed
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.state.database import StateError
+from twisted_mail_node.state.suppressions import SWEEP_TIME
 
 ANN = Address("ann", "dead.example")
 
@@ -60,6 +62,17 @@ class SuppressionTest(NodeCase):
         node.reload()
         one = node.suppressions.add(ANN)
         self.assertEqual(one.until - one.since, 3600)
+
+    def test_life(self) -> None:
+        """While the node runs, addresses whose time is over leave the list; after its end nothing is left over."""
+        node = self.start()
+        node.suppressions.add(ANN, until=self.reactor.seconds() + 60)
+        self.reactor.advance(SWEEP_TIME)
+        self.assertIn("AddressAllowed", self.observer.names())
+        database = node._parts.state
+        self.stop(node)
+        self.assertNotIn("Suppressions", str(self.reactor.getDelayedCalls()))
+        self.assertRaises(StateError, self.failureResultOf(database.ask("SELECT 1")).raiseException)
 
     def test_no_state(self) -> None:
         """A node whose state cannot be opened does not start, says why, and gives everything back."""

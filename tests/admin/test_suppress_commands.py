@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 from tests.admin.fakes import Bridge, FakeNode
 from tests.admin.test_queue_commands import Case
@@ -171,8 +173,26 @@ class RunningTest(DownTest):
         self.assertEqual(client.ask("suppress.list").last["count"], 0)
 
 
-class DamagedTest(Case):
-    """The state cannot be opened."""
+class PlaceTest(Case):
+    """Where the state is kept."""
+
+    def test_owner(self) -> None:
+        """A database that root makes belongs to whom the state directory does; one that is there is left alone."""
+        self.state.mkdir()
+        there = os.stat(self.state)
+        owner = os.stat_result((*there[:4], 1234, 567, *there[6:]))
+        stat = Path.stat
+        changed: list[tuple[str, int, int]] = []
+        with (
+            mock.patch.object(os, "geteuid", return_value=0),
+            mock.patch.object(os, "chown", side_effect=lambda path, *ids: changed.append((Path(path).name, *ids))),
+            mock.patch.object(Path, "stat", lambda path, **more: owner if path == self.state else stat(path, **more)),
+        ):
+            self.mailnode("suppress", "add", "ann@dead.example")
+            self.assertIn(("state.sqlite", 1234, 567), changed)
+            changed.clear()
+            self.mailnode("suppress", "add", "bob@dead.example")
+            self.assertEqual(changed, [])
 
     def test_no_place(self) -> None:
         """It is a sentence."""

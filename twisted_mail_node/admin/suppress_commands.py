@@ -5,6 +5,7 @@ A running node is asked through its control socket; while it is down, its ``stat
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -130,11 +131,14 @@ def _meanwhile(settings: Settings, order: str, arguments: Shape) -> list[Shape]:
         "add": suppress_orders.added,
         "remove": suppress_orders.removed,
     }
+    there = path.exists()
     try:
         database = StateDatabase(path, cast(Any, None))  # nobody waits for an answer here
     except StateError as error:
         fail(str(error))
     try:
+        if not there:
+            _give_to_node(path)
         domains = Domains(settings.domains, settings.hostname, settings.state_dir)
         suppressions = Suppressions(
             database, settings.suppression, time.time, lambda event: None, lambda name: domains.find(name) is not None
@@ -142,6 +146,15 @@ def _meanwhile(settings: Settings, order: str, arguments: Shape) -> list[Shape]:
         return orders[order](suppressions, arguments)
     finally:
         database.close()
+
+
+def _give_to_node(path: Path) -> None:
+    """Root may run the command: the database is the node's user's all the same, to whom the directory belongs."""
+    owner = path.parent.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            if name.exists():
+                os.chown(name, owner.st_uid, owner.st_gid)
 
 
 def _span(text: str) -> float:

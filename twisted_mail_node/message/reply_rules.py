@@ -109,39 +109,46 @@ class Rules:
     def __init__(self, table: Mapping[str, Any]) -> None:
         self.rules = tuple(_rule(line) for part in table["replies"] for line in part["lines"])
         self._providers = {name: _provider(one) for name, one in table["provider"].items()}
-        self._by_word: dict[str, list[tuple[int, Pieces]]] = {}  #: a whole word of the pieces
-        self._by_stem: dict[str, list[tuple[int, Pieces]]] = {}  #: the first letters of a word of the pieces
-        self._by_status: dict[str, list[tuple[int, Pieces]]] = {}
-        self._by_code: list[tuple[int, Pieces]] = []
-        for number, rule in enumerate(self.rules):
+        self._ways: list[tuple[Rule, Pieces]] = []  #: every way to fit, in the order of the lines
+        self._by_word: dict[str, list[int]] = {}  #: ways by a whole word of their pieces
+        self._by_stem: dict[str, list[int]] = {}  #: ways by the first letters of a word of their pieces
+        self._by_status: dict[str, list[int]] = {}
+        self._by_code: list[int] = []  #: ways that want nothing else
+        for rule in self.rules:
             for pieces in rule.words:
-                self._enter(number, pieces)
+                self._enter(rule, pieces)
             if not rule.words:
                 for status in rule.statuses:
-                    self._by_status.setdefault(status, []).append((number, ()))
+                    self._by_status.setdefault(status, []).append(len(self._ways))
                 if not rule.statuses:
-                    self._by_code.append((number, ()))
+                    self._by_code.append(len(self._ways))
+                self._ways.append((rule, ()))
 
     def first(self, said: Said, host: str) -> Rule | None:
         """The first rule that fits.
 
         :param host: name of the host that said it, ``""`` where it is not known.
         """
-        asked = set(self._by_code)
-        asked.update(self._by_status.get(said.status, ()))
-        words = set(said.text.split())
-        for word in words & self._by_word.keys():
-            asked.update(self._by_word[word])
-        for stem in {word[:STEM] for word in words} & self._by_stem.keys():
-            asked.update(self._by_stem[stem])
+        code, status, text = said
+        by_word, by_stem = self._by_word, self._by_stem
+        asked = [*self._by_status.get(status, ()), *self._by_code]
+        for word in set(text.split()):
+            if word in by_word:
+                asked += by_word[word]
+            stem = word[:STEM]
+            if stem in by_stem:
+                asked += by_stem[stem]
+        asked.sort()
         host = f".{host.lower().rstrip('.')}"
-        for number, pieces in sorted(asked):
-            rule = self.rules[number]
+        ways = self._ways
+        for number in asked:
+            rule, pieces = ways[number]
+            of, codes, statuses = rule.of, rule.codes, rule.statuses
             if (
-                (not rule.codes or said.code.startswith(rule.codes))
-                and (not rule.statuses or said.status in rule.statuses)
-                and _stands(pieces, said.text)
-                and (not rule.of or self._is_of(rule.of, said.text, host))
+                (not codes or code.startswith(codes))
+                and (not statuses or status in statuses)
+                and _stands(pieces, text)
+                and (not of or self._is_of(of, text, host))
             ):
                 return rule
         return None
@@ -150,16 +157,18 @@ class Rules:
         provider = self._providers[name]
         return host.endswith(provider.hosts) or any(_stands(pieces, text) for pieces in provider.marks)
 
-    def _enter(self, number: int, pieces: Pieces) -> None:
+    def _enter(self, rule: Rule, pieces: Pieces) -> None:
         """Into the index: under the longest whole word of the pieces, or the begin of a word where they have none."""
+        number = len(self._ways)
+        self._ways.append((rule, pieces))
         whole = [word for piece in pieces for word in piece.split() if f" {word} " in piece]
         if whole:
-            self._by_word.setdefault(max(whole, key=len), []).append((number, pieces))
+            self._by_word.setdefault(max(whole, key=len), []).append(number)
             return
         stems = [piece[1 : 1 + STEM] for piece in pieces if piece.startswith(" ") and len(piece) > STEM]
         if not stems:
             raise ValueError(f"words of replies.toml cannot be found: {pieces}")
-        self._by_stem.setdefault(stems[0], []).append((number, pieces))
+        self._by_stem.setdefault(stems[0], []).append(number)
 
 
 def _rule(line: Mapping[str, Any]) -> Rule:
