@@ -44,11 +44,13 @@ from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
@@ -56,6 +58,8 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.tls_levels import TlsLevels
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -80,6 +84,9 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
+    limits: Limits
+    security: Security
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
@@ -95,7 +102,10 @@ class MailNode(MultiService):
     :param reactor: Twisted's reactor.
     :param path: the settings file, read again by ``reload``; ``None`` when there is none.
     :param observers: see every event, beside the event log.
+    :ivar tls_levels: the protection that was reached with domains.
     """
+
+    tls_levels: TlsLevels
 
     def __init__(
         self, settings: Settings, reactor: Any, path: Path | None = None, observers: tuple[IMailObserver, ...] = ()
@@ -163,6 +173,7 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
@@ -178,14 +189,21 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+            trusted=settings.resolver.trusted,
+        )
+        parts.limits = Limits(settings.destinations, settings.queue)
+        self.tls_levels = TlsLevels(parts.state, reactor.seconds)
+        parts.security = Security(
+            reactor.seconds, resolver, settings=settings.outbound, limits=parts.limits, levels=self.tls_levels
+        )
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=StubResolver(
-                servers=settings.resolver.servers,
-                reactor=reactor,
-                timeout=settings.resolver.timeout,
-                attempts=settings.resolver.attempts,
-            ),
+            resolver=resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -193,6 +211,7 @@ class MailNode(MultiService):
             allow_loopback=settings.queue.loopback_exchangers,
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
+            security=parts.security,
             connect=connect,
         )
         notifier: Notifier
@@ -317,6 +336,8 @@ class MailNode(MultiService):
         self.settings = settings
         self._policies = made
         parts.router.reload(settings.routes)
+        parts.limits.reload(settings.destinations)
+        parts.security.reload(settings.outbound)
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
@@ -351,7 +372,7 @@ class MailNode(MultiService):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()

@@ -22,7 +22,9 @@ from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Broken, Job
-from twisted_mail_node.outbound.security import FELL_BACK, Demand, Need, Security
+from twisted_mail_node.outbound.judgement import Judgement
+from twisted_mail_node.outbound.need import FELL_BACK, NO_NEED, Demand, Found, Need
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.reasons import Reason
 
@@ -49,14 +51,16 @@ class Target(NamedTuple):
     """A place to connect to.
 
     :ivar address: IP address and port as statuses and events show them.
-    :ivar need: how the connection must be protected.
+    :ivar found: how the host was found.
+    :ivar need: how the connection must be protected; found out when it is tried.
     """
 
     host: str
     ip: str
     port: int
     address: str
-    need: Need
+    found: Found
+    need: Need = NO_NEED
 
 
 class Means(NamedTuple):
@@ -146,7 +150,7 @@ class Pool:
             "tls": self.demand.protection,
             "connections": len(self._ready),
             "secured": len(sessions),
-            "verified": sum(session.verified for session in sessions),
+            "verified": sum(connection.verified for connection in self._ready),
             "idle": len(self._idle),
             "opening": self._opening,
             "waiting": len(self._waiting),
@@ -300,8 +304,14 @@ class Pool:
 
     async def _try(self, target: Target) -> DeliveryStatus | None:
         """One host: ``None`` when it is ready for mail. Where TLS is opportunistic and breaks, again in the clear."""
+        need = await self._means.security.need(self.demand, target.found, target.address)
+        target = target._replace(need=need)
+        if need.refusal:
+            self._judged(target, Judgement("", need.refusal, result=need.result) if need.result else None)
+            words = f"{need.refusal}; {need.why}" if need.why else need.refusal
+            return DeliveryStatus(Action.DELAYED, need.status, need.reason, words, target.host, target.address)
         failure = await self._connect(target)
-        if failure is None or failure.reason is not Reason.TLS_FAILED or target.need.must or self._closing:
+        if failure is None or failure.reason is not Reason.TLS_FAILED or need.must or self._closing:
             return failure
         # RFC 7435 section 3: whoever would have taken the clear gets the clear, not nothing.
         words = f"{failure.words}; it is tried again in the clear"
@@ -340,13 +350,19 @@ class Pool:
         try:
             await connection.introduced
         except Broken as broken:
+            self._judged(target, connection.judgement, connection)
             status = broken.delivery_status(connection.peer)
             if broken.reason in (Reason.CONNECTION_LOST, Reason.REMOTE_DELAYED):
                 status = status._replace(reason=Reason.HOST_NOT_READY)
             return status._replace(status=f"4{status.status[1:]}")
+        self._judged(target, connection.judgement, connection)
         if self._closing:
             connection.leave()
         return None
+
+    def _judged(self, target: Target, judgement: Judgement | None, connection: RelayConnection | None = None) -> None:
+        ours = "" if connection is None else connection.own_ip
+        self._means.security.came_to(self.demand, target.found, target.need, judgement, (ours, target.ip))
 
     def _failed(self, host: str, address: str, status: DeliveryStatus) -> None:
         self._means.publish(AttemptFailed(self.next_hop, host, address, str(status.reason), status.words))

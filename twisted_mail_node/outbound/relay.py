@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
-from twisted_mail_node.dns.exchangers import exchangers, host_addresses
+from twisted_mail_node.dns.exchangers import exchangers, named_host
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IResolver
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -22,8 +22,9 @@ from twisted_mail_node.net.transport import connect as connect_tcp
 from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
+from twisted_mail_node.outbound.need import Demand, Found, demand_of
 from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Means, Pool, Target
-from twisted_mail_node.outbound.security import Demand, Security, demand_of
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
@@ -61,6 +62,7 @@ class RelayManager:
     :param tls: gives connections their TLS (``net.tls_client.TlsClient``); ``None``: nothing goes out with TLS, and
         what must not go without it waits.
     :param handshake_time: seconds a TLS handshake may last.
+    :param security: decides how connections must be protected; without one it is by routes, REQUIRETLS and DANE.
     :param connect: ``connect(reactor, ip, port, protocol, timeout)``, as in ``net.transport``.
     """
 
@@ -76,6 +78,7 @@ class RelayManager:
         allow_loopback: bool = False,
         tls: Tls | None = None,
         handshake_time: float = 30.0,
+        security: Security | None = None,
         connect: Connect = connect_tcp,
     ) -> None:
         self._resolver = resolver
@@ -83,11 +86,11 @@ class RelayManager:
         self._own_names = (hostname,)
         self._own_addresses = own_addresses
         self._allow_loopback = allow_loopback
-        self._pools: dict[tuple[str, TlsLevel, bool], Pool] = {}  # by Demand
+        self._pools: dict[tuple[str, TlsLevel, bool, bool], Pool] = {}  # by Demand
         self._closing = False
         self._closed: Deferred[None] = Deferred()
         connect_time = settings.connect_time
-        self._security = Security(reactor.seconds)
+        self._security = security or Security(reactor.seconds, resolver)
         self._means = Means(
             hostname=hostname,
             reactor=reactor,
@@ -113,7 +116,9 @@ class RelayManager:
         if not request.recipients:
             return []
         # By a plain tuple, which is equal to a Demand and made in a fifth of the time: this is done for every mail.
-        asked = demand_of(request) if request.envelope.require_tls else (request.next_hop, request.tls, False)
+        envelope = request.envelope
+        usual = not envelope.require_tls and not envelope.tls_optional
+        asked = (request.next_hop, request.tls, False, False) if usual else demand_of(request)
         pool = self._pools.get(asked)
         if pool is None:
             if self._closing:
@@ -157,26 +162,33 @@ class RelayManager:
         if self._closing and not self._pools and not self._closed.called:
             self._closed.callback(None)
 
+    async def hosts(self, demand: Demand) -> list[Found]:
+        """The hosts of a next hop, in the order to try them (RFC 5321 section 5.1), and what is known of them.
+
+        :raises NoExchanger: there is none.
+        """
+        host, port, mx, _ = parse_next_hop(demand.next_hop)
+        if not mx:
+            return [Found(host, port, False, await named_host(self._resolver, host))]
+        found = await exchangers(
+            self._resolver,
+            host,
+            own_names=self._own_names,
+            own_addresses=self._own_addresses,
+            allow_loopback=self._allow_loopback,
+        )
+        policy = await self._security.policy(demand, host, mx)
+        names = tuple(exchanger.host for exchanger in found)
+        return [Found(host, port, True, exchanger, policy, names) for exchanger in found]
+
     async def _targets(self, demand: Demand) -> list[Target]:
-        """Where to connect, in the order to try it (RFC 5321 section 5.1), and what is needed there.
+        """Where to connect, in the order to try it.
 
         :raises NoExchanger: nowhere.
         """
-        host, port, mx, _ = parse_next_hop(demand.next_hop)
-        self._security.check_way(demand, mx)
-        if mx:
-            found = await exchangers(
-                self._resolver,
-                host,
-                own_names=self._own_names,
-                own_addresses=self._own_addresses,
-                allow_loopback=self._allow_loopback,
-            )
-            places = [(exchanger.host, address.ip) for exchanger in found for address in exchanger.addresses]
-        else:
-            places = [(host, address.ip) for address in await host_addresses(self._resolver, host)]
         targets = []
-        for name, ip in places[:TARGETS_MAX]:
-            address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-            targets.append(Target(name, ip, port, address, self._security.need(demand, address, mx)))
-        return targets
+        for found in await self.hosts(demand):
+            for ip, _ in found.exchanger.addresses:
+                address = f"[{ip}]:{found.port}" if ":" in ip else f"{ip}:{found.port}"
+                targets.append(Target(found.exchanger.host, ip, found.port, address, found))
+        return targets[:TARGETS_MAX]
