@@ -168,7 +168,7 @@ class MailNode(MultiService):
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         parts.directory = Directory(settings)
         self._build_doors()
-        parts.router = Router(settings.routes, parts.directory)
+        parts.router = Router(settings.routes, parts.directory, settings.domains)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
@@ -316,7 +316,7 @@ class MailNode(MultiService):
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings
         self._policies = made
-        parts.router.reload(settings.routes)
+        parts.router.reload(settings.routes, settings.domains)
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
