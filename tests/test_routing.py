@@ -204,10 +204,10 @@ class ConditionTests(SynchronousTestCase):
 
         wanted = domain
         for n, (where, senders, accounts) in enumerate(rules, 1):
-            if where == "*" or where == domain or (where[0] == "." and domain.endswith(where)):
-                if among(sender, senders) and among(account, accounts):
-                    wanted = f"[r{n}.test]"
-                    break
+            meant = where == "*" or where == domain or (where[0] == "." and domain.endswith(where))
+            if meant and among(sender, senders) and among(account, accounts):
+                wanted = f"[r{n}.test]"
+                break
         routes = Router(made, Locals())
         self.assertEqual(routes.find(domain, mail(sender, account)).next_hop, wanted)
         steps = routes.explain(Address("x", domain), mail(sender, account))

@@ -1,4 +1,4 @@
-"""What a rule of ``[[route]]`` asks of a mail beside its recipient: the reverse-path, and the account that signed in."""
+"""What a rule of ``[[route]]`` asks of a mail beside its recipient: its reverse-path, the account that signed in."""
 
 from __future__ import annotations
 
