@@ -44,11 +44,14 @@ from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
@@ -84,6 +87,9 @@ class _Node:
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
+    limits: Limits
+    sources: Sources
+    sign_ins: SignIns
     quota: Quota
     log: EventLog
 
@@ -178,6 +184,9 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        parts.limits = Limits(settings.destinations, settings.queue)
+        parts.sources = Sources(settings.sources)
+        parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
         parts.relay = RelayManager(
             hostname=settings.hostname,
             resolver=StubResolver(
@@ -194,6 +203,9 @@ class MailNode(MultiService):
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
             connect=connect,
+            limits=parts.limits,
+            sources=parts.sources,
+            sign_ins=parts.sign_ins,
         )
         notifier: Notifier
         parts.queue = OutgoingQueue(
@@ -303,6 +315,7 @@ class MailNode(MultiService):
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
+                parts.sign_ins.reload(settings.routes, settings.state_dir)
             except ValueError:
                 parts.directory.reload(self.settings)
                 raise
@@ -317,6 +330,9 @@ class MailNode(MultiService):
         self.settings = settings
         self._policies = made
         parts.router.reload(settings.routes, settings.domains)
+        parts.limits.reload(settings.destinations)
+        parts.sources.reload(settings.sources)
+        parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max

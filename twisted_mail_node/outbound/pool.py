@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 
@@ -23,7 +24,11 @@ from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Broken, Job
 from twisted_mail_node.outbound.security import FELL_BACK, Demand, Need, Security
+from twisted_mail_node.outbound.signing_in import NO_PLAN, Plan, secured
+from twisted_mail_node.outbound.slots import NoSlot, Slot, Slots
+from twisted_mail_node.outbound.sources import Chosen, Sources, cannot_bind, no_source
 from twisted_mail_node.outbound.wire import Times
+from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.reasons import Reason
 
 #: Waiting mails for which one connection is thought enough, when the host is quick: opening costs several round trips.
@@ -48,8 +53,13 @@ _log = Logger()
 class Target(NamedTuple):
     """A place to connect to.
 
-    :ivar address: IP address and port as statuses and events show them.
+    :ivar ip: ``""`` for a unix socket.
+    :ivar address: IP address and port, or the socket, as statuses and events show them.
     :ivar need: how the connection must be protected.
+    :ivar limit: what holds for the next hop.
+    :ivar pool: of ``outbound.sources``: where the connection comes from.
+    :ivar path: of a unix socket.
+    :ivar plan: what else is asked of the connection.
     """
 
     host: str
@@ -57,23 +67,29 @@ class Target(NamedTuple):
     port: int
     address: str
     need: Need
+    limit: Limit
+    pool: str = ""
+    path: str = ""
+    plan: Plan = NO_PLAN
 
 
 class Means(NamedTuple):
     """What every pool needs.
 
-    :ivar connect: ``connect(target, protocol)`` fires when the connection stands; fails when it will not.
-    :ivar connections_max: connections to one next hop.
-    :ivar mails_max: mails over one connection.
+    :ivar connect: ``connect(target, protocol, source)`` fires when the connection stands; fails when it will not.
+    :ivar limits: of destinations: connections at a time, and mails over one of them.
+    :ivar slots: the connections that there may be.
+    :ivar sources: the addresses to connect from.
     :ivar tls: gives connections their TLS; ``None``: nothing goes out with TLS.
     """
 
     hostname: str
     reactor: Any
     publish: Publish
-    connect: Callable[[Target, RelayConnection], Deferred[IProtocol]]
-    connections_max: int
-    mails_max: int
+    connect: Callable[[Target, RelayConnection, str], Deferred[IProtocol]]
+    limits: Limits
+    slots: Slots
+    sources: Sources
     times: Times
     tls: Tls | None
     security: Security
@@ -98,6 +114,7 @@ class Pool:
         self._means = means
         self._targets = targets
         self._emptied = emptied
+        self._limit = means.limits.of(demand.next_hop)  # by its exchangers, once they are known
         self._waiting: deque[Job] = deque()
         self._ready: list[RelayConnection] = []  # introduced and not leaving
         self._idle: list[RelayConnection] = []  # of these, without a job; the last one was busy last
@@ -123,6 +140,7 @@ class Pool:
         self._closing = True
         while self._waiting:
             self._waiting.popleft().settle_todo(SHUTTING_DOWN)
+        self._means.slots.withdraw(self, self._limit.key)
         for connecting in list(self._connecting):
             connecting.cancel()
         for connection in list(self._all):
@@ -137,6 +155,25 @@ class Pool:
         self.close()
         for connection in list(self._all):
             connection.abort()
+
+    def renew(self) -> None:
+        """The settings have changed: let every connection end after the mail it carries."""
+        for connection in list(self._ready):
+            connection.leave()
+
+    # what the slots ask (outbound.slots.Owner)
+
+    @property
+    def in_need(self) -> bool:
+        """Mail waits for a connection."""
+        return bool(self._waiting) and not self._closing
+
+    def give_way(self) -> bool:
+        """Close the connection that has idled longest."""
+        if not self._idle:
+            return False
+        self._idle[0].leave()
+        return True
 
     def status(self) -> dict[str, object]:
         """Connections, how they are protected, and waiting mails, for the control socket."""
@@ -172,8 +209,12 @@ class Pool:
         return None
 
     def parked(self, connection: RelayConnection) -> None:
-        """It waits for a job."""
+        """It waits for a job; not when others wait for its slot."""
         self._idle.append(connection)
+        if not self._waiting:
+            self._means.slots.withdraw(self, self._limit.key)
+        if self._means.slots.is_wanted(self._limit.key):
+            connection.leave()
 
     def put_back(self, job: Job, connection: RelayConnection, broken: Broken | None) -> None:
         """A connection ended before it had sent ``job``.
@@ -227,7 +268,7 @@ class Pool:
         if self._timer is None:
             self._timer = self._means.reactor.callLater(LOOK_EVERY, self._look)
         have = len(self._ready) + self._opening
-        wanted = min(self._means.connections_max, -(-waiting // JOBS_PER_CONNECTION))
+        wanted = min(self._limit.connections, -(-waiting // JOBS_PER_CONNECTION))
         if have < wanted and (not have or self._open_again <= self._means.reactor.seconds()):
             for _ in range(wanted - have):
                 self._open(())
@@ -253,11 +294,12 @@ class Pool:
             job.settle_todo(job.failure or _EXPIRED)
         waiting = self._waiting
         if not waiting:
+            self._means.slots.withdraw(self, self._limit.key)
             self._look_whether_empty()
             return
         slow = waiting[0].queued + SLOW_AFTER <= now
         have = len(self._ready) + self._opening
-        if slow and not self._opening and have < self._means.connections_max and self._open_again <= now:
+        if slow and not self._opening and have < self._limit.connections and self._open_again <= now:
             self._open(self._unserved())
         self._consider()
 
@@ -273,7 +315,10 @@ class Pool:
         failures: list[DeliveryStatus] = []
         skipped = False
         try:
-            for target in await self._targets():
+            targets = await self._targets()
+            if targets:
+                self._limit = targets[0].limit
+            for target in targets:
                 if target.address in avoid:
                     skipped = True
                     continue
@@ -284,7 +329,14 @@ class Pool:
                     self._opening -= 1
                     return
                 failures.append(failure)
-                self._failed(target.host, target.address, failure)
+                if failure.reason is not Reason.NO_SOURCE:
+                    self._failed(target.host, target.address, failure)
+        except NoSlot as error:
+            if error.needless:
+                self._opening -= 1
+                self._look_whether_empty()
+                return
+            failures = [DeliveryStatus(Action.DELAYED, "4.4.5", Reason.DESTINATION_BUSY, str(error))]
         except NoExchanger as error:
             action = Action.FAILED if error.permanent else Action.DELAYED
             failures = [DeliveryStatus(action, error.status, error.reason, error.words)]
@@ -300,6 +352,8 @@ class Pool:
 
     async def _try(self, target: Target) -> DeliveryStatus | None:
         """One host: ``None`` when it is ready for mail. Where TLS is opportunistic and breaks, again in the clear."""
+        if target.plan.sign_in is not None and not target.plan.is_local:
+            target = target._replace(need=secured(target.need, target.plan.sign_in, target.host))
         failure = await self._connect(target)
         if failure is None or failure.reason is not Reason.TLS_FAILED or target.need.must or self._closing:
             return failure
@@ -310,29 +364,48 @@ class Pool:
         return await self._connect(target._replace(need=FELL_BACK))
 
     async def _connect(self, target: Target) -> DeliveryStatus | None:
-        """One connection: ``None`` when its host is ready for mail."""
+        """One connection, from an address of ours that can be used: ``None`` when its host is ready for mail."""
+        slot = await self._means.slots.take(self, target.limit.key, target.limit.connections)
+        unusable: tuple[str, ...] = ()
+        while (source := self._means.sources.choose(target.pool, target.ip, unusable)) is not None:
+            failure = await self._connect_from(source, target, slot)
+            if failure is None or failure.reason is not Reason.NO_SOURCE:
+                return failure
+            self._failed(target.host, target.address, failure)
+            unusable += (source.address,)
+        slot.give_back()
+        return no_source(target.pool, target.host, target.address, unusable)
+
+    async def _connect_from(self, source: Chosen, target: Target, slot: Slot) -> DeliveryStatus | None:
+        """The same from one address; ``NO_SOURCE`` when it cannot be used. The connection has the slot otherwise."""
         host, address = target.host, target.address
         means = self._means
         connection = RelayConnection(
             self,
-            hostname=means.hostname,
+            hostname=source.hostname or means.hostname,
             reactor=means.reactor,
             host=host,
             address=address,
-            mails_max=means.mails_max,
+            mails_max=target.limit.mails_per_connection,
             times=means.times,
             need=target.need,
             tls=means.tls,
+            plan=target.plan._replace(source=source.address),
+            lost=slot.give_back,
         )
         # Introduced is who is ready for mail: from then on it takes jobs by itself, so it must be known before it does.
         connection.introduced.addCallback(lambda _: self._ready.append(connection))
         self._all.add(connection)
-        connecting = means.connect(target, connection)
+        connecting = means.connect(target, connection, source.address)
         self._connecting.add(connecting)
         try:
             await connecting
+        except ConnectBindError as error:
+            self._all.discard(connection)
+            return cannot_bind(source.address, host, address, error)
         except Exception as error:
             self._all.discard(connection)
+            slot.give_back()
             words = f"no connection to {host} ({address}): {error}"
             return DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, words, host, address)
         finally:
@@ -380,7 +453,7 @@ def _verdict(failures: list[DeliveryStatus], skipped: bool) -> DeliveryStatus:
 
     :param skipped: a host was left out, so nothing is final.
     """
-    last = failures[-1]
+    last = next((failure for failure in reversed(failures) if failure.reason is not Reason.NO_SOURCE), failures[-1])
     if skipped or not all(failure.reason in (Reason.HOST_REFUSED, Reason.REQUIRETLS) for failure in failures):
         return last
     return last._replace(action=Action.FAILED, status=f"5{last.status[1:]}")

@@ -14,27 +14,37 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
-from twisted_mail_node.dns.exchangers import exchangers, host_addresses
+from twisted_mail_node.dns.exchangers import Exchanger, NoExchanger, exchangers, host_addresses
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IResolver
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.net.transport import connect as connect_tcp
+from twisted_mail_node.net.transport import connect_unix
 from twisted_mail_node.outbound.connection import RelayConnection
+from twisted_mail_node.outbound.explained import explained
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
 from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Means, Pool, Target
-from twisted_mail_node.outbound.security import Demand, Security, demand_of
+from twisted_mail_node.outbound.security import Demand, Need, Security, demand_of
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.signing_in import Plan
+from twisted_mail_node.outbound.slots import Slots
+from twisted_mail_node.outbound.sources import Sources, is_loopback
 from twisted_mail_node.outbound.wire import Times
+from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import parse_next_hop
 from twisted_mail_node.settings import TlsLevel
+from twisted_mail_node.settings_outbound import Transport
 from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses tried in one attempt; a domain with more is as well served by the first of them.
 TARGETS_MAX = 20
 
-Connect = Callable[[Any, str, int, RelayConnection, float], Deferred[IProtocol]]
+#: ``connect(reactor, ip, port, protocol, timeout)``, and the address to connect from where a pool says which.
+Connect = Callable[..., Deferred[IProtocol]]
+ConnectSocket = Callable[[Any, str, RelayConnection, float], Deferred[IProtocol]]
 
 
 class RelaySettings(Protocol):
@@ -42,6 +52,8 @@ class RelaySettings(Protocol):
 
     connections_per_destination: int
     mails_per_connection: int
+    retry: tuple[float, ...]
+    lifetime: float
     connect_time: float
     greeting_time: float
     mail_time: float
@@ -61,7 +73,11 @@ class RelayManager:
     :param tls: gives connections their TLS (``net.tls_client.TlsClient``); ``None``: nothing goes out with TLS, and
         what must not go without it waits.
     :param handshake_time: seconds a TLS handshake may last.
-    :param connect: ``connect(reactor, ip, port, protocol, timeout)``, as in ``net.transport``.
+    :param connect: ``connect(reactor, ip, port, protocol, timeout, source)``, as in ``net.transport``.
+    :param connect_socket: ``connect_socket(reactor, path, protocol, timeout)``, likewise.
+    :param limits: of destinations; none: those of ``settings`` for each.
+    :param sources: the addresses to connect from; none: the system chooses.
+    :param sign_ins: names and passwords of routes; ``None``: there are none.
     """
 
     def __init__(
@@ -77,24 +93,38 @@ class RelayManager:
         tls: Tls | None = None,
         handshake_time: float = 30.0,
         connect: Connect = connect_tcp,
+        connect_socket: ConnectSocket = connect_unix,
+        limits: Limits | None = None,
+        sources: Sources | None = None,
+        sign_ins: SignIns | None = None,
     ) -> None:
         self._resolver = resolver
         self._reactor = reactor
         self._own_names = (hostname,)
         self._own_addresses = own_addresses
         self._allow_loopback = allow_loopback
-        self._pools: dict[tuple[str, TlsLevel, bool], Pool] = {}  # by Demand
+        self._pools: dict[tuple[str, TlsLevel, bool, Transport, str, str], Pool] = {}  # by Demand
+        self._limits = limits or Limits((), settings)
+        self._sources = sources or Sources()
+        self._sign_ins = sign_ins
         self._closing = False
         self._closed: Deferred[None] = Deferred()
         connect_time = settings.connect_time
+
+        def reach(target: Target, protocol: RelayConnection, source: str) -> Deferred[IProtocol]:
+            if target.path:
+                return connect_socket(reactor, target.path, protocol, connect_time)
+            return connect(reactor, target.ip, target.port, protocol, connect_time, *([source] if source else ()))
+
         self._security = Security(reactor.seconds)
         self._means = Means(
             hostname=hostname,
             reactor=reactor,
             publish=publish,
-            connect=lambda target, protocol: connect(reactor, target.ip, target.port, protocol, connect_time),
-            connections_max=settings.connections_per_destination or 1,
-            mails_max=settings.mails_per_connection or 1,
+            connect=reach,
+            limits=self._limits,
+            slots=Slots(reactor),
+            sources=self._sources,
             times=Times(
                 greeting=settings.greeting_time,
                 mail=settings.mail_time,
@@ -113,7 +143,11 @@ class RelayManager:
         if not request.recipients:
             return []
         # By a plain tuple, which is equal to a Demand and made in a fifth of the time: this is done for every mail.
-        asked = demand_of(request) if request.envelope.require_tls else (request.next_hop, request.tls, False)
+        asked = (
+            demand_of(request)
+            if request.envelope.require_tls
+            else (request.next_hop, request.tls, False, request.transport, request.credentials, request.source)
+        )
         pool = self._pools.get(asked)
         if pool is None:
             if self._closing:
@@ -145,6 +179,25 @@ class RelayManager:
         """Connections, how they are protected, and waiting mails of each next hop."""
         return [pool.status() for pool in self._pools.values()]
 
+    def renew(self) -> None:
+        """The settings have changed: each connection ends after the mail it carries; new ones are as they say."""
+        for pool in list(self._pools.values()):
+            pool.renew()
+
+    async def explain(
+        self, next_hop: str, tls: TlsLevel = "opportunistic", *, transport: Transport = "smtp", source: str = ""
+    ) -> dict[str, object]:
+        """What would be tried for a next hop and how, as ``outbound.explained`` tells it; nothing is connected to."""
+        demand = Demand(next_hop, tls, False, transport, "", source)
+        try:
+            found = await self._places(demand)
+            problem = None
+        except NoExchanger as error:
+            found, problem = [], error
+        limit = self._limit(demand, found)
+        pool = self._sources.pool_for(source, limit.source)
+        return explained(demand, found, limit, pool, self._sources.addresses(pool), problem)
+
     def _pool(self, demand: Demand) -> Pool:
         async def targets() -> list[Target]:
             return await self._targets(demand)
@@ -162,21 +215,51 @@ class RelayManager:
 
         :raises NoExchanger: nowhere.
         """
-        host, port, mx, _ = parse_next_hop(demand.next_hop)
-        self._security.check_way(demand, mx)
-        if mx:
-            found = await exchangers(
-                self._resolver,
-                host,
-                own_names=self._own_names,
-                own_addresses=self._own_addresses,
-                allow_loopback=self._allow_loopback,
-            )
-            places = [(exchanger.host, address.ip) for exchanger in found for address in exchanger.addresses]
-        else:
-            places = [(host, address.ip) for address in await host_addresses(self._resolver, host)]
+        next_hop = parse_next_hop(demand.next_hop)
+        plan = await self._plan(demand)
+        if next_hop.path:
+            limit = self._limit(demand, [])
+            return [Target("localhost", "", 0, demand.next_hop, Need("none"), limit, "", next_hop.path, plan)]
+        self._security.check_way(demand, next_hop.mx)
+        found = await self._places(demand)
+        limit = self._limit(demand, found)
+        pool = self._sources.pool_for(demand.source, limit.source)
         targets = []
-        for name, ip in places[:TARGETS_MAX]:
-            address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-            targets.append(Target(name, ip, port, address, self._security.need(demand, address, mx)))
+        for name, ip in [(place.host, address.ip) for place in found for address in place.addresses][:TARGETS_MAX]:
+            address = f"[{ip}]:{next_hop.port}" if ":" in ip else f"{ip}:{next_hop.port}"
+            need = self._security.need(demand, address, next_hop.mx)
+            here = plan._replace(is_local=is_loopback(ip))
+            targets.append(Target(name, ip, next_hop.port, address, need, limit, pool, "", here))
         return targets
+
+    async def _places(self, demand: Demand) -> list[Exchanger]:
+        """The hosts of a next hop, best first. :raises NoExchanger: there is none."""
+        host, _, mx, path = parse_next_hop(demand.next_hop)
+        if path:
+            return []
+        if not mx:
+            return [Exchanger(host, 0, await host_addresses(self._resolver, host))]
+        return await exchangers(
+            self._resolver,
+            host,
+            own_names=self._own_names,
+            own_addresses=self._own_addresses,
+            allow_loopback=self._allow_loopback,
+        )
+
+    def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
+        """What holds for a next hop with these hosts. What a route names itself is nobody's mail exchanger."""
+        names: tuple[str, ...] = ()
+        if self._limits.by_exchangers and parse_next_hop(demand.next_hop).mx:
+            names = tuple(sorted({exchanger.host for exchanger in found}))  # whatever order they were mixed in
+        return self._limits.of(demand.next_hop, names)
+
+    async def _plan(self, demand: Demand) -> Plan:
+        """What is asked of each connection. :raises NoExchanger: with what to sign in is not known now."""
+        is_local = bool(parse_next_hop(demand.next_hop).path)
+        sign_in = None
+        if demand.credentials:
+            if self._sign_ins is None:
+                raise NoExchanger(Reason.SIGN_IN_REFUSED, False, "4.7.0", f"{demand.credentials} has no password")
+            sign_in = await self._sign_ins.find(demand.credentials, demand.next_hop)
+        return Plan(demand.transport == "lmtp", sign_in, is_local)

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twisted_mail_node.dns.exchangers import NoExchanger
+from twisted_mail_node.outbound.sources import is_loopback
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import TlsLevel
+from twisted_mail_node.settings_outbound import Transport
+from twisted_mail_node.settings_routes import parse_next_hop
 
 #: Seconds for which a host whose TLS broke gets opportunistic mail in the clear at once: each try costs a connection.
 BROKEN_FOR = 300.0
@@ -25,11 +28,17 @@ class Demand(NamedTuple):
 
     :ivar level: as the route says.
     :ivar require_tls: mails with REQUIRETLS (RFC 8689), which lends ``level`` no weight: it is ``verified`` then.
+    :ivar transport: what is spoken there.
+    :ivar credentials: the rule whose name and password sign in there (``routing.Route``).
+    :ivar source: the pool to connect from, where the route names one.
     """
 
     next_hop: str
     level: TlsLevel
     require_tls: bool
+    transport: Transport = "smtp"
+    credentials: str = ""
+    source: str = ""
 
     @property
     def protection(self) -> str:
@@ -74,11 +83,18 @@ def demand_of(request: DeliveryRequest) -> Demand:
     A bounce (null reverse-path) of a mail with REQUIRETLS is protected as well as its way back allows, and goes it in
     any case (RFC 8689 section 5).
     """
-    if not request.envelope.require_tls:
-        return Demand(request.next_hop, request.tls, False)
+    asked = Demand(request.next_hop, request.tls, False, request.transport, request.credentials, request.source)
+    if not request.envelope.require_tls or (request.transport == "lmtp" and stays_here(request.next_hop)):
+        return asked
     if request.envelope.reverse_path is not None:
-        return Demand(request.next_hop, "verified", True)
-    return Demand(request.next_hop, "opportunistic" if request.tls == "none" else request.tls, False)
+        return asked._replace(level="verified", require_tls=True)
+    return asked._replace(level="opportunistic" if request.tls == "none" else request.tls)
+
+
+def stays_here(next_hop: str) -> bool:
+    """Whether what goes there does not leave this machine: a unix socket, or a loopback address."""
+    place = parse_next_hop(next_hop)
+    return bool(place.path) or (not place.mx and is_loopback(place.host))
 
 
 class Security:
@@ -111,7 +127,7 @@ class Security:
         :param address: address and port.
         :param mx: its name was found by an MX record.
         """
-        next_hop, level, require_tls = demand
+        next_hop, level, require_tls, *_ = demand
         if require_tls:
             return Need("verified", True, not mx, _REQUIRETLS)
         if level == "none":

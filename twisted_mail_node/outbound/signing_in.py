@@ -1,15 +1,15 @@
 """Signing in at a next hop (RFC 4954): which mechanisms may be used there, and the exchange of one of them.
 
 The password goes over TLS only, or to this machine; with PLAIN and LOGIN, which say it, only where the certificate is
-verified or the rule says ``tls = "required"``. Whoever does not take it is no reason to return mail: the mail waits, and
-the operator reads why. No words of ours or of the host's hold the password (attack T40).
+verified or the rule says ``tls = "required"``. A host that does not take it is no reason to return mail: the mail
+waits, and the operator reads why. No words of ours or of the host's hold the password (attack T40).
 """
 
 from __future__ import annotations
 
 from abc import ABC
 from base64 import b64encode
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from twisted_mail_node.interfaces import ITlsSession
 from twisted_mail_node.outbound.job import Broken
@@ -31,6 +31,25 @@ AUTH_TIME = 120.0
 #: Characters that are kept of what a host said.
 _WORDS_MAX = 300
 
+
+class Plan(NamedTuple):
+    """What is asked of a connection beside its protection.
+
+    :ivar lmtp: LMTP is spoken (RFC 2033), not SMTP.
+    :ivar sign_in: with what we sign in; ``None``: we do not.
+    :ivar is_local: the host is this machine, so a password may go there in the clear.
+    :ivar source: the address we connect from, as statuses show it.
+    """
+
+    lmtp: bool = False
+    sign_in: SignIn | None = None
+    is_local: bool = False
+    source: str = ""
+
+
+#: SMTP, and nobody signs in.
+NO_PLAN = Plan()
+
 _WHY = "{rule} signs in at {host}, and a password goes over TLS only"
 
 
@@ -45,10 +64,11 @@ class SigningIn(Wire, ABC):
     """A connection that can sign in."""
 
     async def _sign_in(
-        self, sign_in: SignIn, offered: Offered, host: str, tls: ITlsSession | None, is_local: bool
+        self, sign_in: SignIn, offered: Offered, host: str, tls: ITlsSession | None, verified: bool, is_local: bool
     ) -> None:
         """Be signed in.
 
+        :param verified: the host's certificate is good.
         :param is_local: the host is this machine.
         :raises Broken: we are not, or the connection is over.
         """
@@ -56,7 +76,7 @@ class SigningIn(Wire, ABC):
         if tls is None and not is_local:
             await self._not_signed_in(f'{_WHY.format(rule=rule, host=host)}; let the rule say tls = "verified"')
         binding = None if tls is None else tls.channel_binding()
-        say_password = is_local or sign_in.unverified or (tls is not None and tls.verified)
+        say_password = is_local or sign_in.unverified or verified
         mechanisms = usable(offered.auth, binding=binding is not None, say_password=say_password)
         if not mechanisms:
             await self._not_signed_in(_no_mechanism(sign_in, offered, host, tls))

@@ -22,7 +22,7 @@ from twisted_mail_node.smtp.scram import client_proof, prepared
 ITERATIONS_MIN = 4096
 #: More would keep a thread busy for seconds.
 ITERATIONS_MAX = 2_000_000
-#: Octets of an AUTH line that a server must take (RFC 4954 section 4); an initial response that does not fit goes alone.
+#: Octets of an AUTH command with its CRLF (RFC 4954 section 4); an initial response that does not fit goes by itself.
 COMMAND_MAX = 512
 
 # RFC 5802 section 7.
@@ -47,8 +47,6 @@ class SignIn(NamedTuple):
 
     def __repr__(self) -> str:
         return f"SignIn({self.username!r}, rule={self.rule!r}, unverified={self.unverified!r})"
-
-    __str__ = __repr__
 
 
 class Response(NamedTuple):
