@@ -6,7 +6,6 @@ the queue, the control socket, and last the listeners. Stopping goes the other w
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket
@@ -45,6 +44,8 @@ from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
 from twisted_mail_node.outbound.security import Security
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
@@ -59,6 +60,7 @@ from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.tls_levels import TlsLevels
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
@@ -91,6 +93,8 @@ class _Node:
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
+    sources: Sources
+    sign_ins: SignIns
     quota: Quota
     log: EventLog
 
@@ -169,7 +173,7 @@ class MailNode(MultiService):
         settings, reactor, parts = self.settings, self._reactor, self._parts
         self._began = reactor.seconds()
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.state_dir)
+        self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
@@ -179,7 +183,7 @@ class MailNode(MultiService):
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         parts.directory = Directory(settings)
         self._build_doors()
-        parts.router = Router(settings.routes, parts.directory)
+        parts.router = Router(settings.routes, parts.directory, settings.domains)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
@@ -197,10 +201,10 @@ class MailNode(MultiService):
             trusted=settings.resolver.trusted,
         )
         parts.limits = Limits(settings.destinations, settings.queue)
+        parts.sources = Sources(settings.sources)
+        parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
         self.tls_levels = TlsLevels(parts.state, reactor.seconds)
-        parts.security = Security(
-            reactor.seconds, resolver, settings=settings.outbound, limits=parts.limits, levels=self.tls_levels
-        )
+        parts.security = Security(reactor.seconds, resolver, settings=settings.outbound, levels=self.tls_levels)
         parts.relay = RelayManager(
             hostname=settings.hostname,
             resolver=resolver,
@@ -213,6 +217,9 @@ class MailNode(MultiService):
             handshake_time=settings.tls.handshake_time,
             security=parts.security,
             connect=connect,
+            limits=parts.limits,
+            sources=parts.sources,
+            sign_ins=parts.sign_ins,
         )
         notifier: Notifier
         parts.queue = OutgoingQueue(
@@ -322,6 +329,7 @@ class MailNode(MultiService):
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
+                parts.sign_ins.reload(settings.routes, settings.state_dir)
             except ValueError:
                 parts.directory.reload(self.settings)
                 raise
@@ -335,9 +343,11 @@ class MailNode(MultiService):
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings
         self._policies = made
-        parts.router.reload(settings.routes)
+        parts.router.reload(settings.routes, settings.domains)
         parts.limits.reload(settings.destinations)
+        parts.sources.reload(settings.sources)
         parts.security.reload(settings.outbound)
+        parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
@@ -432,17 +442,3 @@ def _first_failure(failure: Failure) -> Failure:
     error: Any = failure.value
     cause: Failure = error.subFailure
     return cause
-
-
-def _lock(state_dir: Path) -> int:
-    """Hold the state directory: two nodes on one spool would deliver everything twice.
-
-    :raises OSError: another node has it.
-    """
-    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
-    return fd

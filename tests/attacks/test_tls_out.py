@@ -74,7 +74,7 @@ def node_with(*records: TLSA | DNSError, policy: Sts | None = None, before: str 
     }
     settings = OutboundSettings(pin=("example.net",) if before else ())
     outbound = {"policies": known, "levels": known, "notes": known, "settings": settings}
-    node = Node(Resolver(table, signed), outbound)
+    node = Node(Resolver(table, signed), outbound=outbound)
     node.known = known  # type: ignore[attr-defined]
     return node
 
@@ -429,7 +429,7 @@ class DomainTests(Attack):
             ("evil.example.net", "A"): ("192.0.2.66",),
             (NAME, "A"): ("192.0.2.1",),
         }
-        node = Node(Resolver(table), {"policies": Known(Sts())})
+        node = Node(Resolver(table), outbound={"policies": Known(Sts())})
         node.send()
         self.assertEqual([host.ip for host in node.hosts], ["192.0.2.1"])
         self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from cryptography.x509 import Certificate
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
@@ -218,14 +218,22 @@ class Node:
     :param outbound: what its ``Security`` knows.
     :ivar hosts: the connections made, in their order.
     :ivar down: addresses that refuse connections.
+    :ivar foreign: addresses that are not this machine's, so that no connection comes from them.
+    :ivar used: where each connection came from, ``""``: the system's choice.
     """
 
     def __init__(
-        self, resolver: Resolver = TWO_HOSTS, outbound: Mapping[str, Any] | None = None, **settings: Any
+        self,
+        resolver: Resolver = TWO_HOSTS,
+        parts: Mapping[str, Any] = {},
+        outbound: Mapping[str, Any] = {},
+        **settings: Any,
     ) -> None:
         self.reactor = ThreadsAtOnce()
         self.hosts: list[Host] = []
         self.down: set[str] = set()
+        self.foreign: set[str] = set()
+        self.used: list[str] = []
         self.events: list[Event] = []
         self.tls = FakeTls()
         self.relay = RelayManager(
@@ -236,13 +244,18 @@ class Node:
             settings=QueueSettings(**settings),
             tls=self.tls,
             handshake_time=20.0,
-            security=Security(self.reactor.seconds, resolver, **(outbound or {})),
+            security=Security(self.reactor.seconds, resolver, **outbound),
             connect=self._connect,
+            connect_socket=lambda reactor, path, protocol, time: self._connect(reactor, path, 0, protocol, time),
+            **parts,
         )
 
     def _connect(
-        self, reactor: object, ip: str, port: int, protocol: RelayConnection, timeout: float
+        self, reactor: object, ip: str, port: int, protocol: RelayConnection, timeout: float, source: str = ""
     ) -> Deferred[IProtocol]:
+        if source in self.foreign:
+            return fail(ConnectBindError(99, "Cannot assign requested address"))
+        self.used.append(source)
         if ip in self.down:
             return fail(ConnectionRefusedError())
         host = Host(ip, port, protocol)
@@ -262,6 +275,7 @@ class Node:
         deadline: float = 3600.0,
         sender: Address | None = SENDER,
         level: TlsLevel = "opportunistic",
+        way: Mapping[str, Any] = {},
         **envelope: Any,
     ) -> Deferred[Sequence[DeliveryStatus]]:
         """Have a mail delivered."""
@@ -277,6 +291,7 @@ class Node:
             next_hop,
             deadline,
             level,
+            **way,
         )
         return Deferred.fromCoroutine(self.relay.deliver(request))
 

@@ -38,6 +38,7 @@ OWNER = f"_25._tcp.{MX}"
 GOOD = TLSA(3, 1, 1, b"\1" * 32)
 USELESS = TLSA(1, 1, 1, b"\1" * 32)
 ADDRESSES = (HostAddress("192.0.2.1", 4),)
+LIMIT = Limits((), QueueSettings()).of("example.net")
 PLAIN = Exchanger(MX, 10, ADDRESSES, False, False, MX)
 SIGNED = Exchanger(MX, 10, ADDRESSES, True, True, MX)
 
@@ -94,11 +95,11 @@ def request(level: TlsLevel, sender: Address | None = SENDER, **envelope: Any) -
 
 
 def demand(level: TlsLevel = "opportunistic", require_tls: bool = False, optional: bool = False) -> Demand:
-    return Demand("example.net", level, require_tls, optional)
+    return Demand("example.net", level, require_tls, optional=optional)
 
 
 def by_mx(exchanger: Exchanger = PLAIN, policy: Sts | None = None) -> Found:
-    return Found("example.net", 25, True, exchanger, policy, (exchanger.host,))
+    return Found("example.net", 25, True, exchanger, LIMIT, policy)
 
 
 class DemandTests(SynchronousTestCase):
@@ -163,7 +164,7 @@ class OwnTests(Case):
             by_mx(SIGNED),
             by_mx(PLAIN, Sts()),
             by_mx(PLAIN, Sts("testing")),
-            Found(MX, 25, False, SIGNED),
+            Found(MX, 25, False, SIGNED, LIMIT),
         ):
             self.assertTrue(self.need(demand("verified"), found).sure)
         self.assertFalse(self.need(demand("verified"), by_mx(PLAIN, Sts(exchangers=("other.example",)))).sure)
@@ -171,7 +172,12 @@ class OwnTests(Case):
     def test_requiretls(self) -> None:
         """REQUIRETLS needs a verified certificate, and a host whose name is sure (RFC 8689 section 2)."""
         asked = demand("verified", require_tls=True)
-        for found in (Found(MX, 25, False, PLAIN), by_mx(SIGNED), by_mx(PLAIN, Sts()), by_mx(PLAIN, Sts("testing"))):
+        for found in (
+            Found(MX, 25, False, PLAIN, LIMIT),
+            by_mx(SIGNED),
+            by_mx(PLAIN, Sts()),
+            by_mx(PLAIN, Sts("testing")),
+        ):
             need = self.need(asked, found)
             self.assertEqual((need[:3], need.refusal), (("verified", True, True), ""))
             self.assertIn("REQUIRETLS", need.why)
@@ -205,14 +211,14 @@ class OwnTests(Case):
             DestinationRule(domains=("example.net",), tls="required"),
             DestinationRule(exchangers=(".big.example",), tls="verified"),
         )
-        self.security = self.make(limits=Limits(rules, QueueSettings()))
-        self.assertEqual([self.of(level).level for level in LEVELS], ["required"] * 3 + ["verified"])
-        need = self.of("none")
-        self.assertEqual(need.source, "destination[1]")
-        self.assertIn('destination[1] asks for tls = "required"', need.why)
-        self.assertEqual(self.of("verified").source, "the route")
-        other = Found("other.example", 25, True, PLAIN, None, ("a.big.example",))
-        need = self.need(Demand("other.example", "opportunistic", False), other)
+        limits = Limits(rules, QueueSettings())
+        found = by_mx()._replace(limit=limits.of("example.net"))
+        needs = [self.need(demand(level), found) for level in LEVELS]
+        self.assertEqual([need.level for need in needs], ["required"] * 3 + ["verified"])
+        self.assertEqual([need.source for need in needs], ["destination[1]"] * 2 + ["the route"] * 2)
+        self.assertIn('destination[1] asks for tls = "required"', needs[0].why)
+        found = found._replace(limit=limits.of("other.example", ("a.big.example",)))
+        need = self.need(demand(), found)
         self.assertEqual((need.level, need.source), ("verified", "destination[2], by its exchangers"))
 
     def test_pin(self) -> None:
@@ -223,7 +229,7 @@ class OwnTests(Case):
             self.security = self.make(settings, levels=Levels(**known))
             need = self.of("none")
             self.assertEqual(need.level, level)
-            other = Found("example.com", 25, True, PLAIN)
+            other = Found("example.com", 25, True, PLAIN, LIMIT)
             self.assertEqual(self.need(Demand("example.com", "none", False), other), NO_NEED)
         self.assertEqual(need.source, "outbound.pin")
         self.assertIn("a certificate verified by DANE before", need.why)
@@ -297,7 +303,7 @@ class DaneTests(Case):
     def test_brackets(self) -> None:
         """A host in brackets has its records at its own port, and its certificate may not be for another domain."""
         self.zone[f"_587._tcp.{MX}"] = {"TLSA": [GOOD]}
-        need = self.need(demand(), Found(MX, 587, False, SIGNED))
+        need = self.need(demand(), Found(MX, 587, False, SIGNED, LIMIT))
         assert need.tlsa is not None
         self.assertEqual((need.tlsa.owner, need.tlsa.names), (f"_587._tcp.{MX}", (MX,)))
         need = self.need(demand(), by_mx(SIGNED))
@@ -414,7 +420,7 @@ class CameToTests(Case):
     def test_not_noted(self) -> None:
         """Hosts in brackets, mails that ask for no TLS, and connections that never came so far make no outcome."""
         good = Judgement("verified", "verified")
-        self.assertIsNone(self.outcome(Found(MX, 25, False, SIGNED), good))
+        self.assertIsNone(self.outcome(Found(MX, 25, False, SIGNED, LIMIT), good))
         self.assertIsNone(self.outcome(by_mx(), good, demand(optional=True)))
         self.assertIsNone(self.outcome(by_mx(), None))
 

@@ -91,9 +91,9 @@ class RoundTripTests(SynchronousTestCase):
 
     @given(st.none() | statuses)
     def test_status(self, status: DeliveryStatus | None) -> None:
-        """A delivery status comes back as it was, in the types it had."""
+        """A delivery status comes back as it was, in the types it had, but for our own address, which is not kept."""
         decoded = decode_status(encode_status(status))
-        self.assertEqual(decoded, status)
+        self.assertEqual(decoded, status and status._replace(source=""))
         if decoded is not None:
             self.assertIsInstance(decoded.action, Action)
             self.assertIsInstance(decoded.reason, Reason)

@@ -21,7 +21,8 @@ from twisted_mail_node.outbound.dane import INVALID
 from twisted_mail_node.outbound.job import Broken, Peer
 from twisted_mail_node.outbound.judgement import NO_STARTTLS, Judgement, judge
 from twisted_mail_node.outbound.need import Need
-from twisted_mail_node.outbound.wire import QUIT_TIME, Times, Wire
+from twisted_mail_node.outbound.signing_in import Plan, SigningIn
+from twisted_mail_node.outbound.wire import QUIT_TIME, Times
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
 from twisted_mail_node.smtp.client import NOTHING_OFFERED, Offered
@@ -49,30 +50,33 @@ class Tls(Protocol):
 
 
 @implementer(IHandshakeListener)
-class Introduction(Wire, ABC):
+class Introduction(SigningIn, ABC):
     """A connection as far as the first mail.
 
     :param hostname: what we say in EHLO.
     :param host: name of the host, which its certificate is compared with.
     :param address: its address and port, for statuses.
+    :param plan: what else is asked of the connection.
     :ivar peer: the same with what TLS came to.
     :ivar tls: the TLS session, once its handshake is completed.
     :ivar judgement: what TLS came to; ``None``: nothing yet, or it was not tried.
     """
 
     def __init__(
-        self, *, hostname: str, reactor: Any, host: str, address: str, need: Need, tls: Tls | None, times: Times
-    ) -> None:
+        self, *, hostname: str, reactor: Any, host: str, address: str, need: Need, tls: Tls | None, times: Times,
+        plan: Plan,
+    ) -> None:  # fmt: skip
         super().__init__(reactor)
         self.host = host
         self.address = address
-        self.peer = Peer(host, address, fell_back=need.fell_back)
+        self.peer = Peer(host, address, fell_back=need.fell_back, source=plan.source)
         self.tls: ITlsSession | None = None
         self.judgement: Judgement | None = None
         self._hostname = hostname
         self._need = need
         self._starter = tls
         self._times = times
+        self._plan = plan
         self._offered = NOTHING_OFFERED
         self._securing = False  # STARTTLS was said, and the EHLO after it is not answered yet
         self._completed = False
@@ -104,26 +108,32 @@ class Introduction(Wire, ABC):
         """Be ready for mail. :raises Broken: the host will not be, or not in the way it must."""
         greeting = await self._reply(self._times.greeting)
         if not greeting.is_positive:
-            raise _not_ready(greeting)
+            raise _not_ready(greeting, self._plan.lmtp)
         offered = await self._hello()
         if self._need.level != "none":
             offered = await self._protected(offered)
         if offered.require_tls and not (self._need.sure and self.verified):
             # RFC 8689 section 2: REQUIRETLS is said only to a host whose certificate and name are beyond doubt.
             offered = offered._replace(require_tls=False)
+        plan = self._plan
+        if plan.sign_in is not None:
+            await self._sign_in(plan.sign_in, offered, self.host, self.tls, self.verified, plan.is_local)
+        if plan.lmtp:
+            # Delivery is told of by us (RFC 3461 section 5.2.3), and by nobody else once more.
+            offered = offered._replace(dsn=False)
         self._offered = offered
 
     async def _hello(self) -> Offered:
-        """EHLO, or HELO for a host that knows no better (RFC 5321 section 3.2)."""
-        self._ask(client.ehlo(self._hostname))
+        """EHLO, or HELO for a host that knows no better (RFC 5321 section 3.2); LHLO in LMTP (RFC 2033)."""
+        self._ask(client.ehlo(self._hostname, "LHLO" if self._plan.lmtp else "EHLO"))
         reply = await self._reply(self._times.greeting)
         if reply.is_positive:
             return client.parse_ehlo(reply)
-        if reply.is_permanent and not self._securing:
+        if reply.is_permanent and not self._securing and not self._plan.lmtp:
             self._ask(client.ehlo(self._hostname, "HELO"))
             reply = await self._reply(self._times.greeting)
         if not reply.is_positive:
-            raise _not_ready(reply)
+            raise _not_ready(reply, self._plan.lmtp)
         return NOTHING_OFFERED
 
     async def _protected(self, offered: Offered) -> Offered:
@@ -220,10 +230,11 @@ class Introduction(Wire, ABC):
         self._wire().abortConnection()
 
 
-def _not_ready(reply: Reply) -> Broken:
-    if reply.is_permanent:
+def _not_ready(reply: Reply, is_store: bool) -> Broken:
+    # A message store is the operator's own: when it refuses us, it will be mended, and mail does not go back for that.
+    if reply.is_permanent and not is_store:
         return Broken(Reason.HOST_REFUSED, reply.enhanced or "5.3.2", str(reply), reply)
-    return Broken(Reason.HOST_NOT_READY, reply.enhanced or "4.3.2", str(reply), reply)
+    return Broken(Reason.HOST_NOT_READY, f"4{reply.enhanced[1:] or '.3.2'}", str(reply), reply)
 
 
 def _what_broke(reason: Failure) -> str:

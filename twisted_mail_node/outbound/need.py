@@ -9,9 +9,13 @@ from typing import NamedTuple, Protocol
 
 from twisted_mail_node.dns.exchangers import Exchanger
 from twisted_mail_node.outbound.dane import Tlsa
+from twisted_mail_node.outbound.sources import is_loopback
+from twisted_mail_node.queue.limits import Limit
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import TlsLevel
+from twisted_mail_node.settings_outbound import Transport
+from twisted_mail_node.settings_routes import parse_next_hop
 
 #: Levels by what they ask for.
 STRENGTH: dict[TlsLevel, int] = {"none": 0, "opportunistic": 1, "required": 2, "verified": 3}
@@ -45,12 +49,18 @@ class Demand(NamedTuple):
 
     :ivar level: as the route says.
     :ivar require_tls: mails with REQUIRETLS (RFC 8689), which lends ``level`` no weight: it is ``verified`` then.
+    :ivar transport: what is spoken there.
+    :ivar credentials: the rule whose name and password sign in there (``routing.Route``).
+    :ivar source: the pool to connect from, where the route names one.
     :ivar optional: mails with ``TLS-Required: No``: what the domain asks for (DANE, MTA-STS) holds nothing up.
     """
 
     next_hop: str
     level: TlsLevel
     require_tls: bool
+    transport: Transport = "smtp"
+    credentials: str = ""
+    source: str = ""
     optional: bool = False
 
     @property
@@ -64,16 +74,16 @@ class Found(NamedTuple):
 
     :ivar domain: the next hop without its port.
     :ivar mx: by the domain's MX records, or the implicit one.
+    :ivar limit: what our settings say of the next hop.
     :ivar policy: the domain's MTA-STS policy, ``None`` when there is none, or none that asks for anything.
-    :ivar exchangers: the names of all the domain's hosts.
     """
 
     domain: str
     port: int
     mx: bool
     exchanger: Exchanger
+    limit: Limit
     policy: Policy | None = None
-    exchangers: tuple[str, ...] = ()
 
     @property
     def is_sure(self) -> bool:
@@ -137,11 +147,20 @@ def demand_of(request: DeliveryRequest) -> Demand:
     A bounce (null reverse-path) of a mail with REQUIRETLS is protected as well as its way back allows, and goes it in
     any case (RFC 8689 section 5).
     """
+    asked = Demand(request.next_hop, request.tls, False, request.transport, request.credentials, request.source)
     if not request.envelope.require_tls:
-        return Demand(request.next_hop, request.tls, False, request.envelope.tls_optional)
+        return asked._replace(optional=request.envelope.tls_optional)
+    if request.transport == "lmtp" and stays_here(request.next_hop):
+        return asked
     if request.envelope.reverse_path is not None:
-        return Demand(request.next_hop, "verified", True)
-    return Demand(request.next_hop, "opportunistic" if request.tls == "none" else request.tls, False)
+        return asked._replace(level="verified", require_tls=True)
+    return asked._replace(level="opportunistic" if request.tls == "none" else request.tls)
+
+
+def stays_here(next_hop: str) -> bool:
+    """Whether what goes there does not leave this machine: a unix socket, or a loopback address."""
+    place = parse_next_hop(next_hop)
+    return bool(place.path) or (not place.mx and is_loopback(place.host))
 
 
 def stronger(one: Need, other: Need) -> Need:

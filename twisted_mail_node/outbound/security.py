@@ -15,16 +15,25 @@ from typing import Protocol
 from twisted_mail_node.dns.answer import DNSError
 from twisted_mail_node.interfaces import IResolver
 from twisted_mail_node.outbound.judgement import Judgement
-from twisted_mail_node.outbound.need import FELL_BACK, NO_NEED, Demand, Found, Need, Policy, demand_of, stronger
+from twisted_mail_node.outbound.need import (
+    FELL_BACK,
+    NO_NEED,
+    Demand,
+    Found,
+    Need,
+    Policy,
+    demand_of,
+    stays_here,
+    stronger,
+)
 from twisted_mail_node.outbound.tls_outcome import Notes, TlsOutcome
 from twisted_mail_node.outbound.tlsa import find_tlsa
-from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import OutboundSettings
 from twisted_mail_node.settings_routes import fits
 from twisted_mail_node.state.tls_levels import TlsLevels
 
-__all__ = ["FELL_BACK", "Demand", "Found", "Need", "Policies", "Security", "demand_of"]
+__all__ = ["FELL_BACK", "Demand", "Found", "Need", "Policies", "Security", "demand_of", "stays_here"]
 
 #: Seconds for which a host whose TLS broke gets opportunistic mail in the clear at once: each try costs a connection.
 BROKEN_FOR = 300.0
@@ -58,7 +67,6 @@ class Security:
     :param now: gives the clock's seconds.
     :param resolver: asked for TLSA records; ``None``: DANE is out of the question.
     :param settings: the switches.
-    :param limits: of destinations, for the protection they ask for.
     :param levels: what was reached before.
     :ivar policies: MTA-STS policies; ``None``: there are none.
     :ivar notes: told what TLS with mail exchangers came to; ``None``: nobody is.
@@ -72,14 +80,12 @@ class Security:
         settings: OutboundSettings | None = None,
         policies: Policies | None = None,
         notes: Notes | None = None,
-        limits: Limits | None = None,
         levels: TlsLevels | None = None,
     ) -> None:
         self._now = now
         self._resolver = resolver
         self.policies = policies
         self.notes = notes
-        self._limits = limits
         self._levels = levels
         self._broken: dict[str, float] = {}  # address → until when; the oldest first
         self.reload(settings or OutboundSettings())
@@ -120,7 +126,7 @@ class Security:
 
     def _own(self, demand: Demand, found: Found) -> Need:
         """What the mail and our own settings ask for."""
-        next_hop, level, require_tls, _ = demand
+        next_hop, level, require_tls, *_ = demand
         sure = found.is_sure
         if require_tls:
             return Need("verified", True, sure, _REQUIRETLS, source="REQUIRETLS")
@@ -128,11 +134,10 @@ class Security:
         if need.must:
             less = "required" if level == "verified" else "opportunistic"
             need = need._replace(why=_ROUTE.format(next_hop=next_hop, level=level, less=less), source="the route")
-        if self._limits is not None:
-            limit = self._limits.of(next_hop, found.exchangers)
-            if limit.tls is not None:
-                words = _RULE.format(rule=limit.why, level=limit.tls, next_hop=next_hop)
-                need = stronger(need, Need(limit.tls, False, sure, words, source=limit.why))
+        limit = found.limit
+        if limit.tls is not None:
+            words = _RULE.format(rule=limit.why, level=limit.tls, next_hop=next_hop)
+            need = stronger(need, Need(limit.tls, False, sure, words, source=limit.why))
         before = self._before(found.domain)
         if before:
             words = _PIN.format(domain=found.domain, before=_BEFORE[before])

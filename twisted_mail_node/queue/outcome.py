@@ -135,6 +135,7 @@ class Outcomes:
                     seconds,
                     status.reason,
                     status.tls,
+                    status.source,
                 )
             )
         else:

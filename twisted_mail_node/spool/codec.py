@@ -119,7 +119,7 @@ def encode_status(status: DeliveryStatus | None) -> str | None:
     """What the last attempt came to."""
     if status is None:
         return None
-    fields = status if status.tls or status.by_passed_on else status[:_STATUS_FIELDS]
+    fields = status[: _STATUS_FIELDS + 2] if status.tls or status.by_passed_on else status[:_STATUS_FIELDS]
     return "".join(_pieces(fields, 0))
 
 
