@@ -251,7 +251,7 @@ class DaneTests(Case):
             self.assertEqual((need.level, need.by_dane, need.protection), ("verified", True, "dane"))
             assert need.tlsa is not None
             self.assertEqual((need.tlsa.records, need.tlsa.base), ((GOOD,), MX))
-            self.assertEqual((need.reason, need.source), (Reason.DANE_FAILED, f"TLSA records at {OWNER}"))
+            self.assertEqual((need.reason, need.source), (Reason.DANE_FAILED, f"DANE, the TLSA records at {OWNER}"))
             self.assertIn(OWNER, need.why)
         self.assertIs(self.need(demand("none"), by_mx(SIGNED)), NO_NEED)
         need = self.need(demand("verified", require_tls=True), by_mx(SIGNED))
@@ -423,6 +423,14 @@ class CameToTests(Case):
         self.assertIsNone(self.outcome(Found(MX, 25, False, SIGNED, LIMIT), good))
         self.assertIsNone(self.outcome(by_mx(), good, demand(optional=True)))
         self.assertIsNone(self.outcome(by_mx(), None))
+
+    def test_words(self) -> None:
+        """What a certificate says reaches a report as one clean line, however long."""
+        evil = Judgement("encrypted", "it is for \r\n\x1b[31m\u202e" + "x" * 5000, result="certificate-host-mismatch")
+        found = self.outcome(by_mx(PLAIN, Sts()), evil)
+        assert found is not None
+        self.assertTrue(found.words.isprintable())
+        self.assertEqual(len(found.words), 300)
 
     def test_remembered(self) -> None:
         """The level that was reached is remembered of pinned domains only."""

@@ -31,6 +31,7 @@ from twisted_mail_node.outbound.tlsa import find_tlsa
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import OutboundSettings
 from twisted_mail_node.settings_routes import fits
+from twisted_mail_node.smtp.reply import printable
 from twisted_mail_node.state.tls_levels import TlsLevels
 
 __all__ = ["FELL_BACK", "Demand", "Found", "Need", "Policies", "Security", "demand_of", "stays_here"]
@@ -39,6 +40,8 @@ __all__ = ["FELL_BACK", "Demand", "Found", "Need", "Policies", "Security", "dema
 BROKEN_FOR = 300.0
 #: Hosts remembered so; when there are more, the oldest is forgotten.
 BROKEN_MAX = 1000
+#: Characters of what went wrong that a report gets: some of them come from certificates.
+_WORDS_MAX = 300
 
 _REQUIRETLS = "the mail's sender asked for REQUIRETLS; without it the mail can be sent again"
 _ROUTE = (
@@ -155,12 +158,10 @@ class Security:
             except DNSError as error:
                 # RFC 7672 section 2.1: that they cannot be had may be an attack. The host is left alone for now.
                 words = f"whether {exchanger.host} has TLSA records cannot be found out: {error}"
-                return need._replace(
-                    reason=Reason.DANE_FAILED, refusal=words, result="dnssec-invalid", source="TLSA look-up"
-                )
+                return need._replace(reason=Reason.DANE_FAILED, refusal=words, result="dnssec-invalid", source="DANE")
             if tlsa is not None:
                 why = need.why if need.require_tls else _DANE.format(owner=tlsa.owner)
-                source = f"TLSA records at {tlsa.owner}"
+                source = f"DANE, the TLSA records at {tlsa.owner}"
                 if tlsa.records:
                     # They count more than any authority's certificate: for a route that says "verified", too.
                     return Need("verified", need.require_tls, need.sure, why, False, source, Reason.DANE_FAILED, tlsa)
@@ -217,7 +218,7 @@ class Security:
             return
         kind, policy, patterns = _policy_of(need)
         result = judgement.result
-        words = (judgement.detail or judgement.words) if result else ""
+        words = printable(judgement.detail or judgement.words)[:_WORDS_MAX] if result else ""
         self.notes.note(TlsOutcome(domain, kind, policy, patterns, found.exchanger.host, *ips, result, words))
 
     def broke(self, address: str) -> None:
