@@ -6,7 +6,6 @@ the queue, the control socket, and last the listeners. Stopping goes the other w
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket
@@ -20,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mail_node.admin.control import ControlService
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
@@ -59,6 +59,7 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.lock import lock
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -129,6 +130,12 @@ class MailNode(MultiService):
         """The spool of the running node."""
         return self._parts.spool
 
+    @property
+    def inquiry(self) -> RouteInquiry:
+        """Answers what would become of a mail."""
+        parts = self._parts
+        return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
+
     # ---- start -----------------------------------------------------------------------------------------------
 
     def bind(self) -> None:
@@ -165,7 +172,7 @@ class MailNode(MultiService):
         settings, reactor, parts = self.settings, self._reactor, self._parts
         self._began = reactor.seconds()
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.state_dir)
+        self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
@@ -311,11 +318,11 @@ class MailNode(MultiService):
             read = load(path) if path is not None else self.settings
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
+            sign_ins = SignIns(settings.routes, settings.state_dir, self._reactor)
             parts.directory.reload(settings)
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
-                parts.sign_ins.reload(settings.routes, settings.state_dir)
             except ValueError:
                 parts.directory.reload(self.settings)
                 raise
@@ -332,6 +339,7 @@ class MailNode(MultiService):
         parts.router.reload(settings.routes, settings.domains)
         parts.limits.reload(settings.destinations)
         parts.sources.reload(settings.sources)
+        parts.sign_ins.reload(sign_ins)
         parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
@@ -427,17 +435,3 @@ def _first_failure(failure: Failure) -> Failure:
     error: Any = failure.value
     cause: Failure = error.subFailure
     return cause
-
-
-def _lock(state_dir: Path) -> int:
-    """Hold the state directory: two nodes on one spool would deliver everything twice.
-
-    :raises OSError: another node has it.
-    """
-    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
-    return fd

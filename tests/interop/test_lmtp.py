@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.interop.dovecot import Dovecot
 from tests.interop.mails import SAMPLES, plain
 from tests.interop.node import Node, NodeTest, wait_for
@@ -29,6 +31,10 @@ class DovecotTest(NodeTest):
             lambda: [mail for mail in self.store.mails(who) if having in mail], f"a mail for {who}: {self.store.log()}"
         )[0]
 
+    def has(self, number: int) -> bool:
+        """Whether joe has so many mails there."""
+        return len(self.store.mails("joe")) == number
+
     def test_delivered(self) -> None:
         """Over both ways the mail lies in the mailbox, with the reverse-path in Return-Path; each is delivered once,
         however odd its content."""
@@ -40,7 +46,8 @@ class DovecotTest(NodeTest):
                     client.open(["joe@store.test"], parameters=parameters)
                     self.assertTrue(client.data(sample.content).startswith("250 "))
             node.wait_queue(0)
-            wait_for(lambda number=number: len(self.store.mails("joe")) == number * len(SAMPLES), "all mails")
+            wanted = number * len(SAMPLES)
+            wait_for(partial(self.has, wanted), "all mails")
             delivered = node.events("recipient-delivered")
             self.assertEqual({event["destination"] for event in delivered}, {hop})
             self.assertEqual(len(delivered), len(SAMPLES))

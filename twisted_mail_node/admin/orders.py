@@ -24,6 +24,8 @@ from twisted_mail_node.admin.messages import (
     mail_as_shape,
     read_header,
 )
+from twisted_mail_node.admin.route_orders import route
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
 from twisted_mail_node.threads import in_thread
 
@@ -48,6 +50,8 @@ class Node(Protocol):
 
     @property
     def queue(self) -> Queue: ...
+    @property
+    def inquiry(self) -> RouteInquiry: ...
     def status(self) -> dict[str, Any]: ...
     def reload(self) -> object: ...
 
@@ -75,6 +79,7 @@ class Orders:
             "status": self.status,
             "reload": self.reload,
             "stop": self.stop,
+            "route": self.route,
             "queue.find": self.find,
             "queue.hold": lambda message: self.change(message, "hold"),
             "queue.release": lambda message: self.change(message, "release"),
@@ -116,6 +121,10 @@ class Orders:
             self._stopping = True
             self._reactor.callLater(STOP_AFTER, self._stop)
         return Result((), {"pid": os.getpid()})
+
+    async def route(self, message: Shape) -> Result:
+        """What would become of a mail (``admin.route_orders``)."""
+        return Result((), await route(self._node, message))
 
     async def find(self, message: Shape) -> Result:
         """Mails in the spool; with ``"header": true`` each with its header."""

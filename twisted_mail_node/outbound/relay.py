@@ -25,11 +25,11 @@ from twisted_mail_node.outbound.explained import explained
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
 from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Means, Pool, Target
-from twisted_mail_node.outbound.security import Demand, Need, Security, demand_of
+from twisted_mail_node.outbound.security import Demand, Need, Security, demand_of, stays_here
 from twisted_mail_node.outbound.sign_ins import SignIns
 from twisted_mail_node.outbound.signing_in import Plan
 from twisted_mail_node.outbound.slots import Slots
-from twisted_mail_node.outbound.sources import Sources, is_loopback
+from twisted_mail_node.outbound.sources import DEFAULT, Sources, is_loopback
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.request import DeliveryRequest
@@ -195,7 +195,9 @@ class RelayManager:
         except NoExchanger as error:
             found, problem = [], error
         limit = self._limit(demand, found)
-        pool = self._sources.pool_for(source, limit.source)
+        pool = "" if parse_next_hop(next_hop).path else self._sources.pool_for(source, limit.source)
+        if pool == DEFAULT and stays_here(next_hop):
+            pool = ""
         return explained(demand, found, limit, pool, self._sources.addresses(pool), problem)
 
     def _pool(self, demand: Demand) -> Pool:
@@ -248,9 +250,9 @@ class RelayManager:
         )
 
     def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
-        """What holds for a next hop with these hosts. What a route names itself is nobody's mail exchanger."""
+        """What holds for a next hop with these hosts."""
         names: tuple[str, ...] = ()
-        if self._limits.by_exchangers and parse_next_hop(demand.next_hop).mx:
+        if self._limits.by_exchangers:
             names = tuple(sorted({exchanger.host for exchanger in found}))  # whatever order they were mixed in
         return self._limits.of(demand.next_hop, names)
 
