@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mail_node.admin.control import ControlService
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
@@ -109,8 +110,6 @@ class MailNode(MultiService):
     :ivar tls_levels: the protection that was reached with domains.
     """
 
-    tls_levels: TlsLevels
-
     def __init__(
         self, settings: Settings, reactor: Any, path: Path | None = None, observers: tuple[IMailObserver, ...] = ()
     ) -> None:
@@ -136,6 +135,12 @@ class MailNode(MultiService):
     def spool(self) -> Spool:
         """The spool of the running node."""
         return self._parts.spool
+
+    @property
+    def inquiry(self) -> RouteInquiry:
+        """Answers what would become of a mail."""
+        parts = self._parts
+        return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -325,11 +330,11 @@ class MailNode(MultiService):
             read = load(path) if path is not None else self.settings
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
+            sign_ins = SignIns(settings.routes, settings.state_dir, self._reactor)
             parts.directory.reload(settings)
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
-                parts.sign_ins.reload(settings.routes, settings.state_dir)
             except ValueError:
                 parts.directory.reload(self.settings)
                 raise
@@ -347,6 +352,7 @@ class MailNode(MultiService):
         parts.limits.reload(settings.destinations)
         parts.sources.reload(settings.sources)
         parts.security.reload(settings.outbound)
+        parts.sign_ins.reload(sign_ins)
         parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission

@@ -107,6 +107,7 @@ class FakeNode:
         self.tls_levels = FakeLevels()
         self.reloads = 0
         self.reload_error: Exception | None = None
+        self.inquiry: Any = None
 
     def status(self) -> dict[str, Any]:
         return {"hostname": "here.example", "listeners": ["tcp:2525"]}

@@ -75,8 +75,11 @@ class ExplainTests(SynchronousTestCase):
         """A socket has no hosts."""
         told = self.told("unix:/run/lmtp", transport="lmtp", source="b")
         self.assertEqual((told["exchangers"], told["transport"]), ([], "lmtp"))
+        self.assertEqual(told["source"], {"pool": "", "addresses": []})
 
     def test_this_machine(self) -> None:
         """A loopback address is told as such."""
         told = self.told("[127.0.0.1]:25", tls="none")
         self.assertEqual(told["exchangers"][0]["tls"], {"level": "none", "why": "the route; it is this machine"})
+        self.assertEqual(told["source"]["pool"], "")
+        self.assertEqual(self.told("[127.0.0.1]:25", source="b")["source"]["pool"], "b")

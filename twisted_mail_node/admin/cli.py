@@ -10,6 +10,7 @@ import click
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
 from twisted_mail_node.admin.queue_commands import queue
+from twisted_mail_node.admin.route_commands import route
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
     client_for,
@@ -171,6 +172,7 @@ def version_() -> None:
 main.add_command(queue)
 main.add_command(account)
 main.add_command(tls)
+main.add_command(route)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

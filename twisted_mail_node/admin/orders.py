@@ -24,6 +24,8 @@ from twisted_mail_node.admin.messages import (
     mail_as_shape,
     read_header,
 )
+from twisted_mail_node.admin.route_orders import route
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
 from twisted_mail_node.threads import in_thread
 
@@ -58,6 +60,8 @@ class Node(Protocol):
 
     @property
     def queue(self) -> Queue: ...
+    @property
+    def inquiry(self) -> RouteInquiry: ...
     def status(self) -> dict[str, Any]: ...
     def reload(self) -> object: ...
 
@@ -87,6 +91,7 @@ class Orders:
             "stop": self.stop,
             "tls.list": self.tls_list,
             "tls.forget": self.tls_forget,
+            "route": self.route,
             "queue.find": self.find,
             "queue.hold": lambda message: self.change(message, "hold"),
             "queue.release": lambda message: self.change(message, "release"),
@@ -140,6 +145,10 @@ class Orders:
         if not isinstance(domain, str) or not domain:
             raise RequestError("'domain' must be a domain")
         return Result((), {"level": self._node.tls_levels.forget(domain)})
+
+    async def route(self, message: Shape) -> Result:
+        """What would become of a mail (``admin.route_orders``)."""
+        return Result((), await route(self._node, message))
 
     async def find(self, message: Shape) -> Result:
         """Mails in the spool; with ``"header": true`` each with its header."""

@@ -25,13 +25,13 @@ from twisted_mail_node.outbound.explained import explained
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
 from twisted_mail_node.outbound.means import Means, Target
-from twisted_mail_node.outbound.need import Demand, Found, Need, demand_of
+from twisted_mail_node.outbound.need import Demand, Found, Need, demand_of, stays_here
 from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Pool
 from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.sign_ins import SignIns
 from twisted_mail_node.outbound.signing_in import Plan
 from twisted_mail_node.outbound.slots import Slots
-from twisted_mail_node.outbound.sources import Sources, is_loopback
+from twisted_mail_node.outbound.sources import DEFAULT, Sources, is_loopback
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.request import DeliveryRequest
@@ -201,7 +201,9 @@ class RelayManager:
         except NoExchanger as error:
             problem = error
         limit = hosts[0][0].limit if hosts else self._limits.of(next_hop)
-        pool = self._sources.pool_for(source, limit.source)
+        pool = "" if parse_next_hop(next_hop).path else self._sources.pool_for(source, limit.source)
+        if pool == DEFAULT and stays_here(next_hop):
+            pool = ""
         return explained(demand, hosts, limit, pool, self._sources.addresses(pool), problem)
 
     def _pool(self, demand: Demand) -> Pool:
@@ -247,7 +249,7 @@ class RelayManager:
             return []
         if not mx:
             exchanger = await named_host(self._resolver, host)
-            return [Found(host, port, False, exchanger, self._limits.of(demand.next_hop))]
+            return [Found(host, port, False, exchanger, self._limit(demand, [exchanger]))]
         places = await exchangers(
             self._resolver,
             host,
@@ -260,7 +262,7 @@ class RelayManager:
         return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
 
     def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
-        """What holds for a next hop with these hosts. What a route names itself is nobody's mail exchanger."""
+        """What holds for a next hop with these hosts."""
         names: tuple[str, ...] = ()
         if self._limits.by_exchangers:
             names = tuple(sorted({exchanger.host for exchanger in found}))  # whatever order they were mixed in

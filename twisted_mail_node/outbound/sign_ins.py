@@ -43,12 +43,9 @@ class SignIns:
         self._reactor = reactor
         self._kept = self._read(rules, state_dir)
 
-    def reload(self, rules: Sequence[RouteRule], state_dir: Path) -> None:
-        """Let other rules be in force. Blocks on the disk.
-
-        :raises ValueError: as above; everything stays as it was.
-        """
-        self._kept = self._read(rules, state_dir)
+    def reload(self, other: SignIns) -> None:
+        """Let those of other settings be in force: made before, so that wrong ones change nothing."""
+        self._kept = other._kept
 
     async def find(self, rule: str, next_hop: str) -> SignIn:
         """With what we sign in.
