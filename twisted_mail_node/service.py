@@ -52,10 +52,13 @@ from twisted_mail_node.policy.submission import Submission
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
+from twisted_mail_node.service_tls import DomainTls
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -80,10 +83,13 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
+    resolver: StubResolver
+    domain_tls: DomainTls
     quota: Quota
     log: EventLog
 
@@ -122,6 +128,11 @@ class MailNode(MultiService):
     def spool(self) -> Spool:
         """The spool of the running node."""
         return self._parts.spool
+
+    @property
+    def tls_results(self) -> TlsResults:
+        """What came of TLS with other hosts."""
+        return self._parts.domain_tls.results
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -163,6 +174,7 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
@@ -178,14 +190,18 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        parts.resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+        )
+        parts.domain_tls = DomainTls(
+            settings, reactor, self.publish, state=parts.state, resolver=parts.resolver, tls=parts.tls_client
+        )
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=StubResolver(
-                servers=settings.resolver.servers,
-                reactor=reactor,
-                timeout=settings.resolver.timeout,
-                attempts=settings.resolver.attempts,
-            ),
+            resolver=parts.resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -263,6 +279,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
+        parts.domain_tls.start(parts.queue, parts.directory)
 
     def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
@@ -321,6 +338,7 @@ class MailNode(MultiService):
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
         parts.certificates.reload(settings)
+        parts.domain_tls.reload(settings)
         for factory in self._factories:
             factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
@@ -338,6 +356,7 @@ class MailNode(MultiService):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
+        self._parts.domain_tls.stop_reports()
         await self._parts.queue.stop(STOP_QUEUE)
         await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
         await self._parts.maildir.close()
@@ -347,11 +366,11 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication"):
+        for name in ("certificates", "authentication", "domain_tls"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()

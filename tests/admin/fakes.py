@@ -93,6 +93,7 @@ class FakeNode:
         self.queue = FakeQueue(mails)
         self.reloads = 0
         self.reload_error: Exception | None = None
+        self.tls_results: Any = None
 
     def status(self) -> dict[str, Any]:
         return {"hostname": "here.example", "listeners": ["tcp:2525"]}

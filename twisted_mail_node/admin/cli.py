@@ -21,6 +21,7 @@ from twisted_mail_node.admin.spoken import (
     settings_option,
     which,
 )
+from twisted_mail_node.admin.tls_report_commands import tls_report
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -169,6 +170,7 @@ def version_() -> None:
 
 main.add_command(queue)
 main.add_command(account)
+main.add_command(tls_report)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")
