@@ -298,6 +298,27 @@ class RememberingTest(PoliciesCase):
         self.later(policies.REFRESH_AGAIN + policies.LOOK_EVERY)
         self.assertEqual(len(self.fetched), 3)
 
+    def test_lines(self) -> None:
+        """Huge policies count for what they are: many of them do not fill the memory."""
+        self.patch(policies, "LINES_MAX", 1000)
+        self.file = b"version: STSv1\nmode: enforce\nmax_age: 86400\n" + b"".join(
+            b"mx: mx%d.example\n" % number for number in range(400)
+        )
+        for number in range(4):
+            self.resolver.ids[f"d{number}.example"] = "1"
+            self.found(f"d{number}.example")
+        self.assertEqual(list(self.policies._known), ["d2.example", "d3.example"])
+        self.later(policies.ASK_AGAIN)
+        self.resolver.ids["d3.example"] = "2"
+        self.file = GOOD
+        self.found("d3.example")
+        self.assertEqual(self.policies._lines, 402)
+        self.policies.enabled = False  # nothing is fetched anew: the others expire
+        self.later(DAY)
+        self.assertEqual((list(self.policies._known), self.policies._lines), (["d3.example"], 2))
+        self.restart()
+        self.assertEqual((list(self.policies._known), self.policies._lines), (["d3.example"], 2))
+
     def test_forgetting(self) -> None:
         """Of more domains than are remembered those asked for longest ago go, in memory and in the database."""
         self.patch(policies, "DOMAINS_MAX", 3)

@@ -284,6 +284,21 @@ class SendTest(ReportsCase):
         self.until(2, 5)
         self.assertEqual(len(self.queue.mails), 1)
 
+    def test_contact(self) -> None:
+        """A contact outside ASCII cannot stand in a report: a domain is written in A-labels, else it is postmaster."""
+        self.resolver.places["a.example"] = MAIL
+        for day, (contact, wanted) in enumerate(
+            (
+                (Address("tls", "b\u00fccher.example"), b"tls@xn--bcher-kva.example"),
+                (Address("b\u00fccher", "here.example"), b"postmaster@mx.here.example"),
+            ),
+            1,
+        ):
+            self.reports.configure(TlsReportSettings(contact=contact))
+            self.mailed("a.example")
+            self.until(day, 5)
+            self.assertIn(b"From: <" + wanted + b">\r\n", self.queue.mails[-1][2])
+
     def test_address_here(self) -> None:
         """An address that is ours leads where the directory says."""
         self.resolver.places["a.example"] = "mailto:tls@here.example"

@@ -227,6 +227,16 @@ class MailedTest(ResultsCase):
         self.results.observe(relayed("a.example", "77", RecipientDelayed))
         self.assertEqual(self.domains(), [])
 
+    def test_reports_are_forgotten(self) -> None:
+        """Queue ids of reports are kept as long as a mail may be tried, and no longer."""
+        self.results.carries_report("77")
+        self.clock.advance((tls_results.KEEP_DAYS + 1) * DAY)
+        self.results.note(GOOD)
+        self.restart()
+        self.results.note(GOOD)
+        self.results.observe(relayed("a.example", "77"))
+        self.assertEqual(self.domains(TODAY + tls_results.KEEP_DAYS + 1), ["a.example"])
+
     def test_domain_of(self) -> None:
         """The domain of a next hop has no port and no brackets."""
         for destination, domain in (

@@ -31,6 +31,8 @@ _log = Logger()
 
 #: Domains with a policy that are remembered, and as many that have none; those asked for longest ago are forgotten.
 DOMAINS_MAX = 10_000
+#: mx lines of all their policies together: some 20 MB of names, and 80 of the longest there are.
+LINES_MAX = 250_000
 #: Seconds for which the TXT record is not asked for again.
 ASK_AGAIN = 300.0
 #: Seconds after a failed fetch until the next (RFC 8461 section 3.3: five minutes or longer).
@@ -118,6 +120,7 @@ class StsPolicies:
         self._notes = notes
         self.enabled = enabled
         self._known: OrderedDict[str, _Known] = OrderedDict()  # with a policy
+        self._lines = 0
         self._others: OrderedDict[str, _Known] = OrderedDict()
         self._places = DeferredSemaphore(FETCHES_MAX)
         self._under_way: set[Deferred[None]] = set()
@@ -215,6 +218,10 @@ class StsPolicies:
             _log.failure("fetching a policy broke")
             self._not_fetched(key, known, Problem("sts-policy-fetch-error", f"fetching the policy of {key} broke"))
         else:
+            before = self._known.get(key)
+            if before is not None and before.policy is not None:
+                self._lines -= len(before.policy.exchangers)
+                del self._known[key]
             known.policy, known.problem, known.failed = policy, None, 0.0
             self._keep(key, known)
             self._write(key, known)
@@ -247,7 +254,6 @@ class StsPolicies:
             if policy is None or known.fetching is not None:
                 continue
             if now >= policy.expires:
-                del self._known[key]
                 self._forget(key)
                 continue
             due = policy.fetched + min(REFRESH_AFTER, policy.max_age / 2)
@@ -262,10 +268,12 @@ class StsPolicies:
         """Remember a domain as the one that was asked for last."""
         if known.policy is not None:
             self._others.pop(key, None)
-            self._known[key] = known
+            if key not in self._known:
+                self._lines += len(known.policy.exchangers)
+                self._known[key] = known
             self._known.move_to_end(key)
-            while len(self._known) > DOMAINS_MAX:
-                self._forget(self._known.popitem(last=False)[0])
+            while len(self._known) > DOMAINS_MAX or self._lines > LINES_MAX:
+                self._forget(next(iter(self._known)))
         else:
             self._others[key] = known
             self._others.move_to_end(key)
@@ -290,6 +298,8 @@ class StsPolicies:
         )
 
     def _forget(self, key: str) -> None:
+        policy = self._known.pop(key).policy
+        self._lines -= 0 if policy is None else len(policy.exchangers)
         self._state.write("DELETE FROM mta_sts WHERE domain = ?", (key,))
 
     def _read(self) -> None:
@@ -307,7 +317,7 @@ class StsPolicies:
             except (ValueError, TypeError):
                 _log.warn("the kept policy of {domain} cannot be read", domain=domain)
                 continue
-            self._known[domain] = _Known(policy, used)
+            self._keep(domain, _Known(policy, used))
 
 
 async def _wait(waiting: list[Deferred[None]]) -> None:

@@ -27,7 +27,7 @@ from twisted_mail_node.events import Publish
 from twisted_mail_node.events_outbound import TlsReportFailed, TlsReportSent
 from twisted_mail_node.interfaces import IDirectory, IMailQueue, IResolver
 from twisted_mail_node.message import tls_report, trace
-from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.address import Address, domain_key
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.tls_report import MEDIA_TYPE, Report, Reporter
 from twisted_mail_node.net.https import Https, HttpsError
@@ -115,6 +115,10 @@ class TlsReports:
         """Let other settings be in force."""
         self._enabled = settings.enabled
         contact = settings.contact or Address("postmaster", self._hostname)
+        contact = Address(contact.local_part, domain_key(contact.domain))
+        if not contact.is_ascii:
+            _log.warn("tls_reports.contact has characters that reports cannot carry: postmaster is named")
+            contact = Address("postmaster", self._hostname)
         self._reporter = Reporter(self._hostname, settings.organization or self._hostname, contact)
 
     def start(self) -> None:

@@ -96,7 +96,7 @@ class TlsResults:
         self._kinds: dict[str, set[int]] = {}  # of the day: hashes of what is told apart, by domain
         self._mailed: set[str] = set()  # of the day
         self._marks: list[tuple[int, str]] = []
-        self._reports: set[str] = set()  # queue ids of mails that carry reports
+        self._reports: dict[str, int] = {}  # queue ids of mails that carry reports, and their days
         self._timer: IDelayedCall | None = None
         state.tables(TABLES)
         today = self._today()
@@ -104,7 +104,7 @@ class TlsResults:
             "SELECT domain, count(*) FROM tls_result WHERE day = ? GROUP BY domain LIMIT ?", (today, DOMAINS_MAX)
         ):
             self._kinds[domain] = set(range(min(kinds, KINDS_MAX)))
-        self._reports.update(queue_id for (queue_id,) in state.read("SELECT queue_id FROM tls_report_mail"))
+        self._reports.update(state.read("SELECT queue_id, day FROM tls_report_mail"))
 
     def note(self, outcome: TlsOutcome) -> None:
         """Count one session."""
@@ -148,8 +148,8 @@ class TlsResults:
 
     def carries_report(self, queue_id: str) -> None:
         """The mail with this queue id carries a report. To be said before it is committed."""
-        self._reports.add(queue_id)
-        self._state.write("INSERT OR IGNORE INTO tls_report_mail VALUES(?, ?)", (queue_id, self._today()))
+        day = self._reports[queue_id] = self._today()
+        self._state.write("INSERT OR IGNORE INTO tls_report_mail VALUES(?, ?)", (queue_id, day))
 
     def stop(self) -> None:
         """Write what was counted. Counting may go on."""
@@ -181,10 +181,10 @@ class TlsResults:
         :raises StateError: the database failed.
         """
         await self._written()
+        which, values = ("AND domain = ? ", (domain,)) if domain else ("", ())
         rows = await self._state.ask(
-            f"SELECT {_COLUMNS} FROM tls_result WHERE day = ? AND (? = '' OR domain = ?) "
-            "ORDER BY domain, sessions DESC LIMIT ?",
-            (day, domain, domain, limit),
+            f"SELECT {_COLUMNS} FROM tls_result WHERE day = ? {which}ORDER BY domain, sessions DESC LIMIT ?",
+            (day, *values, limit),
         )
         return [Counted._make((*row[:2], _lines(row[2]), _lines(row[3]), *row[4:])) for row in rows]
 
@@ -196,6 +196,7 @@ class TlsResults:
             self._day = day
             self._kinds.clear()
             self._mailed.clear()
+            self._reports = {queue_id: sent for queue_id, sent in self._reports.items() if sent >= day - KEEP_DAYS}
             for table in ("tls_result", "tls_mailed", "tls_report_mail"):
                 self._state.write(f"DELETE FROM {table} WHERE day < ?", (day - KEEP_DAYS,))
         return day
