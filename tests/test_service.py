@@ -418,7 +418,7 @@ class ReloadTest(NodeCase):
         node.tls_levels.reached("there.test", "verified")
 
         def need() -> tuple[str, str]:
-            security = node._parts.security
+            security = node._parts.domain_tls.security
             exchanger = Exchanger("mx.there.test", 0, ())
             found = Found("there.test", 25, True, exchanger, node._parts.limits.of("there.test"))
             asked = security.need(Demand("there.test", "opportunistic", False), found, "")

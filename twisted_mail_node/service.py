@@ -16,7 +16,6 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_mail_node.admin.control import ControlService
 from twisted_mail_node.admin.route_told import RouteInquiry
@@ -39,12 +38,11 @@ from twisted_mail_node.interfaces import IMailObserver, IPolicy
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
-from twisted_mail_node.net.listening import bind, listen
+from twisted_mail_node.net.listening import bind, first_failure, listen, place_of
 from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
-from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.sign_ins import SignIns
 from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
@@ -56,6 +54,7 @@ from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
+from twisted_mail_node.service_tls import DomainTls
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
@@ -63,6 +62,7 @@ from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import StateDatabase
 from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.tls_levels import TlsLevels
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -89,13 +89,14 @@ class _Node:
     spool: Spool
     state: StateDatabase
     limits: Limits
-    security: Security
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
     sources: Sources
     sign_ins: SignIns
+    resolver: StubResolver
+    domain_tls: DomainTls
     quota: Quota
     log: EventLog
 
@@ -107,7 +108,6 @@ class MailNode(MultiService):
     :param reactor: Twisted's reactor.
     :param path: the settings file, read again by ``reload``; ``None`` when there is none.
     :param observers: see every event, beside the event log.
-    :ivar tls_levels: the protection that was reached with domains.
     """
 
     def __init__(
@@ -141,6 +141,16 @@ class MailNode(MultiService):
         """Answers what would become of a mail."""
         parts = self._parts
         return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
+
+    @property
+    def tls_levels(self) -> TlsLevels:
+        """The protection that was reached with domains."""
+        return self._parts.domain_tls.levels
+
+    @property
+    def tls_results(self) -> TlsResults:
+        """What came of TLS with other hosts."""
+        return self._parts.domain_tls.results
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -198,21 +208,22 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
-        resolver = StubResolver(
+        parts.resolver = StubResolver(
             servers=settings.resolver.servers,
             reactor=reactor,
             timeout=settings.resolver.timeout,
             attempts=settings.resolver.attempts,
             trusted=settings.resolver.trusted,
         )
+        parts.domain_tls = DomainTls(
+            settings, reactor, self.publish, state=parts.state, resolver=parts.resolver, tls=parts.tls_client
+        )
         parts.limits = Limits(settings.destinations, settings.queue)
         parts.sources = Sources(settings.sources)
         parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
-        self.tls_levels = TlsLevels(parts.state, reactor.seconds)
-        parts.security = Security(reactor.seconds, resolver, settings=settings.outbound, levels=self.tls_levels)
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=resolver,
+            resolver=parts.resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -220,7 +231,7 @@ class MailNode(MultiService):
             allow_loopback=settings.queue.loopback_exchangers,
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
-            security=parts.security,
+            security=parts.domain_tls.security,
             connect=connect,
             limits=parts.limits,
             sources=parts.sources,
@@ -285,7 +296,7 @@ class MailNode(MultiService):
             )
             self._factories.append(factory)
             waiting.append(listen(reactor, listener.endpoint, factory, place).addCallback(self._ports.append))
-        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, _first_failure)
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, first_failure)
 
     def _begin(self, _: object) -> None:
         parts, settings = self._parts, self.settings
@@ -294,6 +305,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
+        parts.domain_tls.start(parts.queue, parts.directory)
 
     def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
@@ -351,13 +363,13 @@ class MailNode(MultiService):
         parts.router.reload(settings.routes, settings.domains)
         parts.limits.reload(settings.destinations)
         parts.sources.reload(settings.sources)
-        parts.security.reload(settings.outbound)
         parts.sign_ins.reload(sign_ins)
         parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
         parts.certificates.reload(settings)
+        parts.domain_tls.reload(settings)
         for factory in self._factories:
             factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
@@ -375,6 +387,7 @@ class MailNode(MultiService):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
+        self._parts.domain_tls.stop_reports()
         await self._parts.queue.stop(STOP_QUEUE)
         await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
         await self._parts.maildir.close()
@@ -384,7 +397,7 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication"):
+        for name in ("certificates", "authentication", "domain_tls"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
@@ -423,7 +436,7 @@ class MailNode(MultiService):
             "settings": str(self._path or ""),
             "seconds": round(self._reactor.seconds() - self._began, 1),
             "listeners": [
-                {"kind": factory.kind, "address": _place(port.getHost()), "sessions": len(factory.connections)}
+                {"kind": factory.kind, "address": place_of(port.getHost()), "sessions": len(factory.connections)}
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
@@ -434,17 +447,3 @@ class MailNode(MultiService):
 def _trusted(settings: Settings) -> Path | None:
     """Where the certificates lie that sign those of other hosts; ``None``: the system knows."""
     return None if settings.tls.trusted is None else settings.state_dir / settings.tls.trusted
-
-
-def _place(address: Any) -> str:
-    """Where a port listens, as people write it."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-
-
-def _first_failure(failure: Failure) -> Failure:
-    error: Any = failure.value
-    cause: Failure = error.subFailure
-    return cause

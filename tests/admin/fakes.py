@@ -108,6 +108,7 @@ class FakeNode:
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.inquiry: Any = None
+        self.tls_results: Any = None
 
     def status(self) -> dict[str, Any]:
         return {"hostname": "here.example", "listeners": ["tcp:2525"]}

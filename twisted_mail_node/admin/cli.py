@@ -23,6 +23,7 @@ from twisted_mail_node.admin.spoken import (
     which,
 )
 from twisted_mail_node.admin.tls_commands import tls
+from twisted_mail_node.admin.tls_report_commands import tls_report
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -172,6 +173,7 @@ def version_() -> None:
 main.add_command(queue)
 main.add_command(account)
 main.add_command(tls)
+main.add_command(tls_report)
 main.add_command(route)
 
 if __name__ == "__main__":

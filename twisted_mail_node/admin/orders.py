@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.logger import Logger
 
+from twisted_mail_node.admin import tls_report_orders
 from twisted_mail_node.admin.messages import (
     HEADERS_AT_ONCE,
     IDS_AT_ONCE,
@@ -27,6 +28,7 @@ from twisted_mail_node.admin.messages import (
 from twisted_mail_node.admin.route_orders import route
 from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
+from twisted_mail_node.state.tls_results import TlsResults
 from twisted_mail_node.threads import in_thread
 
 _log = Logger()
@@ -62,6 +64,8 @@ class Node(Protocol):
     def queue(self) -> Queue: ...
     @property
     def inquiry(self) -> RouteInquiry: ...
+    @property
+    def tls_results(self) -> TlsResults: ...
     def status(self) -> dict[str, Any]: ...
     def reload(self) -> object: ...
 
@@ -97,6 +101,7 @@ class Orders:
             "queue.release": lambda message: self.change(message, "release"),
             "queue.retry": lambda message: self.change(message, "retry"),
             "queue.remove": lambda message: self.change(message, "remove"),
+            "tls-report.show": self.tls_report_show,
         }
 
     async def carry_out(self, message: Shape) -> Result:
@@ -126,6 +131,10 @@ class Orders:
         except (ValueError, OSError) as error:
             raise RequestError(f"the old settings stay in force: {error}") from error
         return Result((), {})
+
+    async def tls_report_show(self, message: Shape) -> Result:
+        """What was counted of TLS with other hosts."""
+        return Result(*await tls_report_orders.show(self._node, message, self._reactor.seconds()))
 
     async def stop(self, message: Shape) -> Result:
         """Stop in order: mail in transfer is finished first."""

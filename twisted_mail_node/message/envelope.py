@@ -41,7 +41,8 @@ class Envelope:
     :ivar helo: what the client said in EHLO or HELO.
     :ivar protocol: the with-clause of Received (RFC 3848): ESMTP, SMTP, UTF8SMTP …; ``""`` for our own.
     :ivar session: id of the session that brought it.
-    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` for what we made ourselves.
+    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` and
+        ``tls-report`` for what we made ourselves.
     :ivar account: the account that signed in, as text; ``""`` when nobody did.
     :ivar tls: how the session that brought it was protected (``TLSv1.3 …``); ``""``: not at all.
     :ivar require_tls: REQUIRETLS (RFC 8689): never to be sent on without verified TLS.

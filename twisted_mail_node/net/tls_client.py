@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket as Socket
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from OpenSSL import SSL
 
@@ -35,6 +35,8 @@ SESSIONS = 1000
 SESSION_TIME = 3600.0
 #: Octets of a name in SNI (RFC 6066 section 3: a DNS host name).
 NAME_MAX = 253
+
+C = TypeVar("C", bound=TlsConnection)
 
 
 class _Kept(NamedTuple):
@@ -108,6 +110,16 @@ class TlsClient:
             return self._connection(socket, host, fresh)
 
         return TlsSession(begin(transport, make), host)
+
+    def connection(self, host: str, kind: type[C]) -> C:
+        """OpenSSL's end of a connection whose octets somebody else carries, with the trusted certificates as they are
+        now. It resumes no session. What to make of the chain is the business of its kind.
+        """
+        connection = kind(self._context, None)
+        connection.set_connect_state()
+        connection.set_tlsext_host_name(host.encode("ascii"))
+        connection.shown = Shown(self._context)
+        return connection
 
     def _connection(self, socket: Socket | None, host: str, fresh: bool) -> TlsConnection:
         connection = _Connection(self._context, socket)
