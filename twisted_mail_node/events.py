@@ -276,6 +276,7 @@ class RecipientRelayed(NamedTuple):
     seconds: float
     reason: str
     tls: str = ""
+    source: str = ""
 
 
 class RecipientDelayed(NamedTuple):

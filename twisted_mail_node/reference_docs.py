@@ -104,10 +104,6 @@ KEPT_FOR_LATER = frozenset(
         Reason.EARLY_TALKER,
         Reason.REROUTED,
         Reason.FROZEN,
-        Reason.DANE_FAILED,
-        Reason.MTA_STS_FAILED,
-        Reason.SIGN_IN_REFUSED,
-        Reason.NO_SOURCE,
         Reason.PACED,
         Reason.SLOWED,
     }
@@ -153,6 +149,7 @@ FIELDS: dict[str, str] = {
     "server_name": "The name the client asked for (SNI); empty without one.",
     "session": "The session's id.",
     "size": "Octets of the content.",
+    "source": "The address we connected from, where a ``[[source]]`` pool says which.",
     "stage": "What it waits for.",
     "state": "``suspended`` or ``open``.",
     "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",

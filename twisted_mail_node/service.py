@@ -6,7 +6,6 @@ the queue, the control socket, and last the listeners. Stopping goes the other w
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket
@@ -17,9 +16,9 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_mail_node.admin.control import ControlService
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
@@ -40,26 +39,33 @@ from twisted_mail_node.interfaces import IMailObserver, IPolicy
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
-from twisted_mail_node.net.listening import bind, listen
+from twisted_mail_node.net.listening import bind, first_failure, listen, place_of
 from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
+from twisted_mail_node.service_tls import DomainTls
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.suppressions import Suppressions
+from twisted_mail_node.state.tls_levels import TlsLevels
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -86,10 +92,15 @@ class _Node:
     spool: Spool
     state: StateDatabase
     suppressions: Suppressions
+    limits: Limits
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
+    sources: Sources
+    sign_ins: SignIns
+    resolver: StubResolver
+    domain_tls: DomainTls
     quota: Quota
     log: EventLog
 
@@ -135,6 +146,22 @@ class MailNode(MultiService):
         """The suppression list of the running node."""
         return self._parts.suppressions
 
+    @property
+    def inquiry(self) -> RouteInquiry:
+        """Answers what would become of a mail."""
+        parts = self._parts
+        return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
+
+    @property
+    def tls_levels(self) -> TlsLevels:
+        """The protection that was reached with domains."""
+        return self._parts.domain_tls.levels
+
+    @property
+    def tls_results(self) -> TlsResults:
+        """What came of TLS with other hosts."""
+        return self._parts.domain_tls.results
+
     # ---- start -----------------------------------------------------------------------------------------------
 
     def bind(self) -> None:
@@ -171,7 +198,7 @@ class MailNode(MultiService):
         settings, reactor, parts = self.settings, self._reactor, self._parts
         self._began = reactor.seconds()
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.state_dir)
+        self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
@@ -182,7 +209,7 @@ class MailNode(MultiService):
         self._keys = srs_keys(settings)
         parts.directory = Directory(settings, self._keys, reactor.seconds)
         self._build_doors()
-        parts.router = Router(settings.routes, parts.directory)
+        parts.router = Router(settings.routes, parts.directory, settings.domains)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
@@ -192,14 +219,22 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        parts.resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+            trusted=settings.resolver.trusted,
+        )
+        parts.domain_tls = DomainTls(
+            settings, reactor, self.publish, state=parts.state, resolver=parts.resolver, tls=parts.tls_client
+        )
+        parts.limits = Limits(settings.destinations, settings.queue)
+        parts.sources = Sources(settings.sources)
+        parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=StubResolver(
-                servers=settings.resolver.servers,
-                reactor=reactor,
-                timeout=settings.resolver.timeout,
-                attempts=settings.resolver.attempts,
-            ),
+            resolver=parts.resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -207,7 +242,11 @@ class MailNode(MultiService):
             allow_loopback=settings.queue.loopback_exchangers,
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
+            security=parts.domain_tls.security,
             connect=connect,
+            limits=parts.limits,
+            sources=parts.sources,
+            sign_ins=parts.sign_ins,
         )
         parts.suppressions = Suppressions(
             parts.state, settings.suppression, reactor.seconds, self.publish, parts.directory.is_local
@@ -275,7 +314,7 @@ class MailNode(MultiService):
             )
             self._factories.append(factory)
             waiting.append(listen(reactor, listener.endpoint, factory, place).addCallback(self._ports.append))
-        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, _first_failure)
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, first_failure)
 
     def _begin(self, _: object) -> None:
         parts, settings = self._parts, self.settings
@@ -284,6 +323,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
+        parts.domain_tls.start(parts.queue, parts.directory)
 
     def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
@@ -324,6 +364,7 @@ class MailNode(MultiService):
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
             keys = srs_keys(settings)
+            sign_ins = SignIns(settings.routes, settings.state_dir, self._reactor)
             parts.directory.reload(settings, keys)
             try:
                 parts.tls_client.reload(_trusted(settings))
@@ -342,12 +383,17 @@ class MailNode(MultiService):
         self.settings = settings
         self._keys = keys
         self._policies = made
-        parts.router.reload(settings.routes)
         parts.suppressions.reload(settings.suppression)
+        parts.router.reload(settings.routes, settings.domains)
+        parts.limits.reload(settings.destinations)
+        parts.sources.reload(settings.sources)
+        parts.sign_ins.reload(sign_ins)
+        parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
         parts.certificates.reload(settings)
+        parts.domain_tls.reload(settings)
         for factory in self._factories:
             factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
@@ -365,6 +411,7 @@ class MailNode(MultiService):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
+        self._parts.domain_tls.stop_reports()
         await self._parts.queue.stop(STOP_QUEUE)
         await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
         await self._parts.maildir.close()
@@ -374,7 +421,7 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication", "suppressions"):
+        for name in ("certificates", "authentication", "suppressions", "domain_tls"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
@@ -413,7 +460,7 @@ class MailNode(MultiService):
             "settings": str(self._path or ""),
             "seconds": round(self._reactor.seconds() - self._began, 1),
             "listeners": [
-                {"kind": factory.kind, "address": _place(port.getHost()), "sessions": len(factory.connections)}
+                {"kind": factory.kind, "address": place_of(port.getHost()), "sessions": len(factory.connections)}
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
@@ -425,31 +472,3 @@ class MailNode(MultiService):
 def _trusted(settings: Settings) -> Path | None:
     """Where the certificates lie that sign those of other hosts; ``None``: the system knows."""
     return None if settings.tls.trusted is None else settings.state_dir / settings.tls.trusted
-
-
-def _place(address: Any) -> str:
-    """Where a port listens, as people write it."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-
-
-def _first_failure(failure: Failure) -> Failure:
-    error: Any = failure.value
-    cause: Failure = error.subFailure
-    return cause
-
-
-def _lock(state_dir: Path) -> int:
-    """Hold the state directory: two nodes on one spool would deliver everything twice.
-
-    :raises OSError: another node has it.
-    """
-    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
-    return fd

@@ -11,6 +11,7 @@ from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
 from twisted_mail_node.admin.cause_commands import explain_reply
 from twisted_mail_node.admin.queue_commands import queue
+from twisted_mail_node.admin.route_commands import route
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
     client_for,
@@ -23,6 +24,8 @@ from twisted_mail_node.admin.spoken import (
     which,
 )
 from twisted_mail_node.admin.suppress_commands import suppress
+from twisted_mail_node.admin.tls_commands import tls
+from twisted_mail_node.admin.tls_report_commands import tls_report
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -173,6 +176,9 @@ main.add_command(queue)
 main.add_command(account)
 main.add_command(explain_reply)
 main.add_command(suppress)
+main.add_command(tls)
+main.add_command(tls_report)
+main.add_command(route)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

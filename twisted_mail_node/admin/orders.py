@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from twisted.logger import Logger
 
+from twisted_mail_node.admin import tls_report_orders
 from twisted_mail_node.admin.messages import (
     HEADERS_AT_ONCE,
     IDS_AT_ONCE,
@@ -24,8 +25,11 @@ from twisted_mail_node.admin.messages import (
     mail_as_shape,
     read_header,
 )
+from twisted_mail_node.admin.route_orders import route
+from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.admin.suppress_orders import suppress_orders
 from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
+from twisted_mail_node.state.tls_results import TlsResults
 from twisted_mail_node.threads import in_thread
 
 _log = Logger()
@@ -44,11 +48,25 @@ class Queue(Protocol):
     def remove(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
 
+class Levels(Protocol):
+    """What the orders need of ``state.tls_levels.TlsLevels``."""
+
+    def all(self) -> dict[str, str]: ...
+    def forget(self, domain: str) -> str: ...
+
+
 class Node(Protocol):
     """What the orders need of the node."""
 
     @property
+    def tls_levels(self) -> Levels: ...
+
+    @property
     def queue(self) -> Queue: ...
+    @property
+    def inquiry(self) -> RouteInquiry: ...
+    @property
+    def tls_results(self) -> TlsResults: ...
     def status(self) -> dict[str, Any]: ...
     def reload(self) -> object: ...
 
@@ -76,11 +94,15 @@ class Orders:
             "status": self.status,
             "reload": self.reload,
             "stop": self.stop,
+            "tls.list": self.tls_list,
+            "tls.forget": self.tls_forget,
+            "route": self.route,
             "queue.find": self.find,
             "queue.hold": lambda message: self.change(message, "hold"),
             "queue.release": lambda message: self.change(message, "release"),
             "queue.retry": lambda message: self.change(message, "retry"),
             "queue.remove": lambda message: self.change(message, "remove"),
+            "tls-report.show": self.tls_report_show,
         }
         self._commands |= suppress_orders(node)
 
@@ -112,12 +134,32 @@ class Orders:
             raise RequestError(f"the old settings stay in force: {error}") from error
         return Result((), {})
 
+    async def tls_report_show(self, message: Shape) -> Result:
+        """What was counted of TLS with other hosts."""
+        return Result(*await tls_report_orders.show(self._node, message, self._reactor.seconds()))
+
     async def stop(self, message: Shape) -> Result:
         """Stop in order: mail in transfer is finished first."""
         if not self._stopping:
             self._stopping = True
             self._reactor.callLater(STOP_AFTER, self._stop)
         return Result((), {"pid": os.getpid()})
+
+    async def tls_list(self, message: Shape) -> Result:
+        """The protection that was reached with domains."""
+        known = self._node.tls_levels.all()
+        return Result(({"domain": domain, "level": known[domain]} for domain in sorted(known)), {"count": len(known)})
+
+    async def tls_forget(self, message: Shape) -> Result:
+        """Forget that of one domain."""
+        domain = message.get("domain")
+        if not isinstance(domain, str) or not domain:
+            raise RequestError("'domain' must be a domain")
+        return Result((), {"level": self._node.tls_levels.forget(domain)})
+
+    async def route(self, message: Shape) -> Result:
+        """What would become of a mail (``admin.route_orders``)."""
+        return Result((), await route(self._node, message))
 
     async def find(self, message: Shape) -> Result:
         """Mails in the spool; with ``"header": true`` each with its header."""

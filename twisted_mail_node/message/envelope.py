@@ -44,7 +44,8 @@ class Envelope:
     :ivar helo: what the client said in EHLO or HELO.
     :ivar protocol: the with-clause of Received (RFC 3848): ESMTP, SMTP, UTF8SMTP …; ``""`` for our own.
     :ivar session: id of the session that brought it.
-    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` for what we made ourselves.
+    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` and
+        ``tls-report`` for what we made ourselves.
     :ivar account: the account that signed in, as text; ``""`` when nobody did.
     :ivar tls: how the session that brought it was protected (``TLSv1.3 …``); ``""``: not at all.
     :ivar require_tls: REQUIRETLS (RFC 8689): never to be sent on without verified TLS.
@@ -53,6 +54,7 @@ class Envelope:
     :ivar by_mode: what is to happen then: ``R`` returned, ``N`` the sender notified; ``""``: not given.
     :ivar by_trace: the sender wants to be told of hosts that do not know Deliver By (RFC 2852 section 4.1).
     :ivar priority: MT-PRIORITY (RFC 6710), -9 to 9.
+    :ivar tls_optional: its header says ``TLS-Required: No`` (RFC 8689 section 3): DANE and MTA-STS hold it up nowhere.
     """
 
     reverse_path: Address | None
@@ -74,3 +76,4 @@ class Envelope:
     by_mode: ByMode = ""
     by_trace: bool = False
     priority: int = 0
+    tls_optional: bool = False

@@ -61,6 +61,8 @@ CONNECTION_FAILURES = frozenset(
         Reason.DNS_FAILED,
         Reason.REMOTE_TIMEOUT,
         Reason.BAD_REPLY,
+        Reason.SIGN_IN_REFUSED,
+        Reason.NO_SOURCE,
     }
 )
 #: Delays that say nothing about the host.

@@ -159,6 +159,7 @@ class Outcomes:
                     seconds,
                     status.reason,
                     status.tls,
+                    status.source,
                 )
             )
         elif status.action is Action.EXPANDED:
