@@ -33,15 +33,18 @@ CONTENT = ("Message-ID: <1@example.net>", "Subject: hello", "", "x", ".")
 
 
 class Node:
-    """A node without a network. What goes to ``elsewhere.example`` comes to ``self.answer``."""
+    """A node without a network. What goes to ``elsewhere.example`` comes to ``self.answer``.
 
-    def __init__(self, state: Path) -> None:
+    :param aliases: beside that of ``sales@here.example``.
+    """
+
+    def __init__(self, state: Path, aliases: tuple[Alias, ...] = ()) -> None:
         settings = Settings(
             hostname="mx.here.example",
             state_dir=state,
             domains=(Domain(name="here.example", catch_all=JOE),),
             accounts=(Account(address=JOE),),
-            aliases=(Alias(address=SALES, to=(FAR,)),),
+            aliases=(Alias(address=SALES, to=(FAR,)), *aliases),
         )
         self.answer = RELAYED
         self.directory = Directory(settings, (KEY,), lambda: self.world.clock.seconds())
@@ -64,7 +67,9 @@ class Node:
 
     def say(self, *lines: str) -> str:
         """A session; gives the answer."""
-        answer = self.receiver.session().say(*lines)
+        peer = self.receiver.session()
+        answer = peer.say(*lines)
+        peer.vanish()
         self.world.clock.advance(0)
         self.world.clock.advance(0)
         return answer

@@ -178,20 +178,33 @@ class ReportTest(NodeTest):
                 here.close()
 
     def test_null_reverse_path(self) -> None:
-        """A mail with the null reverse-path never makes a report, and leaves the queue."""
-        here, server = self.relaying({"RCPT": self.WORDS})
-        queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="")
-        here.wait_event("notification-dropped", queue_id=queue_id)
-        here.wait_queue(0)
-        self.assertEqual(here.events("notification-sent"), [])
-        self.assertIn("MAIL FROM:<>", server.commands)
+        """A mail with the null reverse-path makes a report to postmaster and nobody else, or to nobody, as the settings
+        say; and it leaves the queue."""
+        tables = '[queue]\nretry = ["1h"]\ndouble_bounces = false\n'
+        for told, settings in ((1, {}), (0, {"tables": tables})):
+            with self.subTest(told=told):
+                here, server = self.relaying({"RCPT": self.WORDS}, **settings)
+                queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="")
+                here.wait_event("notification-sent" if told else "notification-dropped", queue_id=queue_id)
+                here.wait_queue(0)
+                sent = [event["recipient"] for event in here.events("notification-sent")]
+                self.assertEqual(sent, ["postmaster@here.test"] * told)
+                self.assertIn("MAIL FROM:<>", server.commands)
+                self.assertEqual(len([line for line in server.commands if line.startswith("RCPT")]), 1)
+                if told:
+                    notice = here.wait_mail("joe", having=b"neither delivered nor returned")  # he is postmaster
+                    self.assertIn(b"Auto-Submitted: auto-generated\r\n", notice.replace(b"\n", b"\r\n"))
+                    self.assertIn(b"Subject: unwanted", notice)
+                here.close()
 
     def test_report_to_elsewhere(self) -> None:
-        """The report to a remote sender is relayed with the null reverse-path; when it is refused, too, that is all."""
+        """The report to a remote sender is relayed with the null reverse-path; when it is refused, too, postmaster is
+        told, and that is all."""
         here, server = self.relaying({"RCPT": self.WORDS})
         queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="someone@client.test")
         event = here.wait_event("notification-sent", queue_id=queue_id)
-        here.wait_event("notification-dropped", queue_id=event["dsn_queue_id"])
+        second = here.wait_event("notification-sent", queue_id=event["dsn_queue_id"])
+        self.assertEqual(second["recipient"], "postmaster@here.test")
         here.wait_queue(0)
         self.assertEqual([line for line in server.commands if line.startswith("RCPT")],
                          ["RCPT TO:<demo@there.test>", "RCPT TO:<someone@client.test>"])  # fmt: skip

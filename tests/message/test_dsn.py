@@ -283,6 +283,12 @@ class ActionTests(SynchronousTestCase):
         words = " ".join(text(parsed(built(outcome(status=silent)))[1][0]).split())
         self.assertIn("Nobody has this address.", words)
 
+    def test_expired(self) -> None:
+        """A mail that was given up says so, beside what the host said last."""
+        status = REFUSED._replace(status="5.4.7", reason=Reason.EXPIRED, words="450 4.2.1 later")
+        words = " ".join(text(parsed(built(outcome(status=status)))[1][0]).split())
+        self.assertIn("said: 450 4.2.1 later We have tried for as long as we keep mail.", words)
+
 
 class ReturnedTests(SynchronousTestCase):
     """The third part."""

@@ -91,6 +91,13 @@ class ChangingTests(StoreCase):
         self.assertEqual((before.state, before.last), (State.ACTIVE, None))
         self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, True, "", ""))
 
+    def test_what_was_told(self) -> None:
+        """How much of a delay was told is kept as the number it is, of any age."""
+        put(self.store, new_mail(1))
+        for told in (0, 1, 2 * 14_400, 2 * 10**9 + 1):
+            self.delay(1, NOW, told=told)
+            self.assertEqual(self.all()[0].entries[0].told, told)
+
     def test_last_recipient(self) -> None:
         """A mail leaves when the last of its recipients is finished, and not before."""
         put(self.store, new_mail(1, 3))

@@ -94,7 +94,7 @@ class Transaction:
 
     async def _recipient(self, command: RcptTo) -> Reply:
         factory, asked = self._factory, self.asked
-        if len(asked.recipients) >= factory.limits.recipients:
+        if len(asked.recipients) + len(self._aliases) >= factory.limits.recipients:
             return TOO_MANY_RECIPIENTS
         forward_path = command.forward_path
         try:

@@ -32,6 +32,10 @@ _OUTCOMES = {
     Action.EXPANDED: "The mail was passed on to the addresses behind this one. You will hear of them only if something "
     "goes wrong.",
 }
+_ENDS = {
+    Reason.EXPIRED: "We have tried for as long as we keep mail.",
+    Reason.NOT_IN_TIME: "It was to be delivered by a time that has passed, and was not tried after it.",
+}
 
 
 def for_person(
@@ -70,8 +74,8 @@ def _told(outcome: Outcome, returned: bool) -> str:
         lines += [filled(_who(status), 2), filled(said, 6)]
     elif said and said != cause.title:
         lines.append(filled(said, 2))
-    if status.reason is Reason.NOT_IN_TIME:
-        lines.append(filled("It was to be delivered by a time that has passed, and was not tried after it.", 2))
+    if status.reason in _ENDS:
+        lines.append(filled(_ENDS[status.reason], 2))
     if status.action is Action.FAILED:
         lines.append(filled(f"What you can do: {cause.operator if returned else cause.advice}", 2))
     elif outcome.will_retry_until is not None:
