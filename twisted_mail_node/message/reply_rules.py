@@ -131,7 +131,7 @@ class Rules:
         """
         code, status, text = said
         by_word, by_stem = self._by_word, self._by_stem
-        asked = [*self._by_status.get(status, ()), *self._by_code]
+        asked: list[int] = [*self._by_status.get(status, ()), *self._by_code]
         for word in set(text.split()):
             if word in by_word:
                 asked += by_word[word]
