@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.test_mtasts import GOOD
+from tests.state.at_once import StateAtOnce
 from tests.threads import ThreadsAtOnce
 from twisted_mail_node.dns.answer import Answer, DNSError
 from twisted_mail_node.events import Event
@@ -17,7 +20,6 @@ from twisted_mail_node.outbound import mtasts_policies as policies
 from twisted_mail_node.outbound.mtasts import StsPolicy
 from twisted_mail_node.outbound.mtasts_fetch import FetchError
 from twisted_mail_node.outbound.mtasts_policies import StsPolicies
-from twisted_mail_node.state.database import StateDatabase
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -56,7 +58,7 @@ class PoliciesCase(SynchronousTestCase):
 
     def opened(self) -> StsPolicies:
         """As after a restart."""
-        self.state = StateDatabase(self.path, self.clock)  # type: ignore[arg-type]
+        self.state = StateAtOnce(self.path)
         self.addCleanup(self.state.close)
         made = StsPolicies(
             resolver=self.resolver,  # type: ignore[arg-type]
@@ -227,6 +229,20 @@ class WaitingTest(PoliciesCase):
         self.assertIsNotNone(self.find())
         self.assertEqual(len(self.fetched), 1)
 
+    def test_slow_failure(self) -> None:
+        """The five minutes after a failure count from its end, however long it took."""
+        self.file = None
+        slow = self.finding()
+        self.clock.advance(50)
+        self.waiting[0].errback(FetchError("it is gone", "sts-policy-fetch-error"))
+        self.assertIsNone(self.successResultOf(slow))
+        self.clock.advance(policies.ASK_AGAIN - 10)
+        self.finding()
+        self.assertEqual(len(self.fetched), 1)
+        self.clock.advance(10)
+        self.finding()
+        self.assertEqual(len(self.fetched), 2)
+
     def test_bounded(self) -> None:
         """Four fetches at a time, a thousand that wait, and mails to more domains go on without."""
         self.file = None
@@ -249,6 +265,58 @@ class WaitingTest(PoliciesCase):
         self.policies.stop()
         self.assertIsNone(self.successResultOf(finding))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class AnyStoryTest(PoliciesCase):
+    """Whatever happens to the DNS, the web server and the node."""
+
+    STEPS = st.lists(
+        st.tuples(
+            st.sampled_from(["wait", "dns fails", "dns is well", "record goes", "new id", "web fails",
+                             "web is well", "restart"]),
+            st.integers(0, 120_000) | st.sampled_from([299, 300, 86_400, 104_799, 104_800]),
+        ),
+        max_size=25,
+    )  # fmt: skip
+
+    @settings(max_examples=60, deadline=None)
+    @given(STEPS)
+    def test_any(self, steps: list[tuple[str, int]]) -> None:
+        """What was fetched last is in force until its max_age is over, and not a second longer; after a fetch that
+        failed there is none for five minutes."""
+        self.policies.stop()
+        self.state.close()
+        self.path = Path(self.mktemp()) / "state.sqlite"
+        good = GOOD.replace(b"604800", b"104800")
+        self.resolver.fails, self.resolver.ids, self.file = False, {"example.com": "1"}, good
+        fetches: list[tuple[float, bool]] = []  # when, and whether it worked
+
+        def fetch(domain: str) -> Deferred[bytes]:
+            now, works = self.clock.seconds(), self.file is good
+            self.assertTrue(not fetches or fetches[-1][1] or now >= fetches[-1][0] + policies.FETCH_AGAIN)
+            fetches.append((now, works))
+            return succeed(good) if works else fail(FetchError("it is gone", "sts-policy-fetch-error"))
+
+        self.patch(self, "fetch", fetch)
+        self.policies = self.opened()
+        last: float | None = None
+        for number, (step, seconds) in enumerate(steps):
+            if step == "wait":
+                self.clock.advance(seconds)
+            elif step == "record goes":
+                self.resolver.ids = {}
+            elif step == "new id":
+                self.resolver.ids = {"example.com": str(number + 2)}
+            elif step == "restart":
+                self.restart()
+                fetches = [one for one in fetches if one[1]]  # that a fetch failed is not kept
+            elif step.startswith("dns"):
+                self.resolver.fails = step == "dns fails"
+            else:
+                self.file = good if step == "web is well" else None
+            found, now = self.find(), self.clock.seconds()
+            last = max((when for when, works in fetches if works), default=None)
+            self.assertEqual(found is not None, last is not None and now < last + 104_800)
 
 
 class RememberingTest(PoliciesCase):

@@ -72,6 +72,16 @@ class TlsClient:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self.reload(trusted)
 
+    def connection(self, host: str, kind: type[C]) -> C:
+        """OpenSSL's end of a connection whose octets somebody else carries, with the trusted certificates as they are
+        now. It resumes no session. What to make of the chain is the business of its kind.
+        """
+        connection = kind(self._context, None)
+        connection.set_connect_state()
+        connection.set_tlsext_host_name(host.encode("ascii"))
+        connection.shown = Shown(self._context)
+        return connection
+
     def reload(self, trusted: Path | None) -> None:
         """Read the trusted certificates anew, these from now on; running connections stay as they are.
 
@@ -110,16 +120,6 @@ class TlsClient:
             return self._connection(socket, host, fresh)
 
         return TlsSession(begin(transport, make), host)
-
-    def connection(self, host: str, kind: type[C]) -> C:
-        """OpenSSL's end of a connection whose octets somebody else carries, with the trusted certificates as they are
-        now. It resumes no session. What to make of the chain is the business of its kind.
-        """
-        connection = kind(self._context, None)
-        connection.set_connect_state()
-        connection.set_tlsext_host_name(host.encode("ascii"))
-        connection.shown = Shown(self._context)
-        return connection
 
     def _connection(self, socket: Socket | None, host: str, fresh: bool) -> TlsConnection:
         connection = _Connection(self._context, socket)

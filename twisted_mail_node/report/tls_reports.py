@@ -5,8 +5,9 @@ sent to is looked up, and gets its report by mail, through the queue's door, or 
 
 The crash story: each place has a row, which says ``sending`` before anything is sent. At that instant when the row is
 written, this report will not be sent there a second time by a later process; a crash before the mail's commit loses it.
-Reports are worth less than the certainty that nobody gets two. What could not be sent is ``late`` and tried again
-within the day, then ``dropped``.
+Reports are worth less than the certainty that nobody gets two; whatever breaks in between leaves ``sending``, too. What
+surely was not sent is ``late`` and tried again within the day, then ``dropped``. (A POST whose answer did not come is
+tried again, too: it is the same report, with the same id.)
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from twisted_mail_node.spool.mail import SpoolError
 from twisted_mail_node.state.database import StateDatabase, StateError
 from twisted_mail_node.state.tls_results import DAY, KEEP_DAYS, TlsResults
 from twisted_mail_node.threads import in_thread
-from twisted_mail_node.waiting import DeadlineError, within
+from twisted_mail_node.waiting import within
 
 _log = Logger()
 
@@ -279,7 +280,7 @@ class TlsReports:
                     recipient=None, when=when,
                 ),
             ))  # fmt: skip
-        except (SpoolError, DeadlineError) as error:
+        except SpoolError as error:
             incoming.abort()
             raise NotSent(f"the mail could not be kept: {error}") from error
         except BaseException:
