@@ -190,6 +190,7 @@ class SendTest(ReportsCase):
         self.assertIsNone(envelope.reverse_path)
         self.assertEqual(envelope.recipients, (Recipient(address, address),))
         self.assertEqual(envelope.listener, "tls-report")
+        self.assertTrue(envelope.tls_optional, "failures of TLS hold up no report about them")
         read = email.message_from_bytes(content, policy=policy.SMTP)
         self.assertEqual(read["TLS-Report-Domain"], "a.example")
         self.assertEqual(read["From"], "postmaster@mx.here.example")

@@ -305,5 +305,8 @@ class TlsReports:
 
 
 def envelope_to(recipients: tuple[Recipient, ...]) -> Envelope:
-    """The envelope of a mail that carries a report."""
-    return Envelope(reverse_path=None, recipients=recipients, listener=LISTENER)
+    """The envelope of a mail that carries a report.
+
+    What it tells of must not hold it up, nor its own session be in the next one (RFC 8460 section 3).
+    """
+    return Envelope(reverse_path=None, recipients=recipients, listener=LISTENER, tls_optional=True)
