@@ -21,8 +21,10 @@ from zope.interface import implementer
 
 from twisted_mail_node.delivery.batch import BatchWriter
 from twisted_mail_node.delivery.frames import Frames, decode_job, encode_result
+from twisted_mail_node.dns.exchangers import Exchanger
 from twisted_mail_node.events import Event
 from twisted_mail_node.interfaces import IMailObserver
+from twisted_mail_node.outbound.need import Demand, Found
 from twisted_mail_node.service import MailNode
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_spelling import address
@@ -411,6 +413,27 @@ class ReloadTest(NodeCase):
         self.assertEqual(node.settings.limits.recipients, 1)
         self.assertIn("SettingsLoaded", self.observer.names())
 
+    def test_way_out(self) -> None:
+        """What is asked of the way to others follows the settings; what was reached there outlives the node."""
+        node = self.start(tables='[outbound]\npin = ["there.test"]\n')
+        node.tls_levels.reached("there.test", "verified")
+
+        def need() -> tuple[str, str]:
+            security = node._parts.security
+            exchanger = Exchanger("mx.there.test", 0, ())
+            found = Found("there.test", 25, True, exchanger, node._parts.limits.of("there.test"))
+            asked = security.need(Demand("there.test", "opportunistic", False), found, "")
+            found_need = self.successResultOf(Deferred.fromCoroutine(asked))
+            return found_need.level, found_need.source
+
+        self.assertEqual(need(), ("verified", "outbound.pin"))
+        self.write(tables='[[destination]]\ndomains = ["there.test"]\ntls = "required"\n')
+        node.reload()
+        self.assertEqual(need(), ("required", "destination[1]"))
+        self.stop(node)
+        node = self.start(tables='[outbound]\npin = [".test", "there.test"]\n')
+        self.assertEqual(need(), ("verified", "outbound.pin"))
+
     def test_wrong(self) -> None:
         """Wrong settings are refused with words, and all stays as it was."""
         node = self.start(tables=self.ALIAS)
@@ -447,7 +470,7 @@ class ReloadTest(NodeCase):
                 self.assertEqual(self.observer.names()[-1], "SettingsRefused")
                 self.assertTrue(self.refused().startswith(b"550 5.1.1"))
 
-    def test_way_out(self) -> None:
+    def test_routes(self) -> None:
         """New routes, message stores, destinations and sources are in force at once."""
         node = self.start()
 

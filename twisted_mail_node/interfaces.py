@@ -149,6 +149,11 @@ class ITlsSession(Interface):
     verified: bool = Attribute("True when the peer showed a certificate, its chain is trusted, and its name fits")
     why: str = Attribute("why it is not verified, for a person; ``''`` when it is")
     peer: Certificate | None = Attribute("the certificate the peer showed, if any")
+    chain: tuple[Certificate, ...] = Attribute(
+        "a server's certificate and those that came with it, unverified; empty where they cannot be read, and where a "
+        "resumed session does not have them"
+    )
+    fault: str = Attribute("what is wrong: ``expired``, ``mismatch`` (the name) or ``untrusted``; ``''``: verified")
 
     def __str__() -> str:
         """One line for Received, events and the history: ``TLSv1.3 with TLS_AES_256_GCM_SHA384``."""

@@ -68,8 +68,6 @@ KEPT_FOR_LATER = frozenset(
         Reason.REROUTED,
         Reason.FROZEN,
         Reason.SUPPRESSED,
-        Reason.DANE_FAILED,
-        Reason.MTA_STS_FAILED,
         Reason.PACED,
         Reason.SLOWED,
     }

@@ -39,11 +39,12 @@ from twisted_mail_node.interfaces import IMailObserver, IPolicy
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
-from twisted_mail_node.net.listening import bind, listen
+from twisted_mail_node.net.listening import bind, listen, place_of
 from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.sign_ins import SignIns
 from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
@@ -59,7 +60,9 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
 from twisted_mail_node.state.lock import lock
+from twisted_mail_node.state.tls_levels import TlsLevels
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -84,11 +87,13 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
+    limits: Limits
+    security: Security
     room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
-    limits: Limits
     sources: Sources
     sign_ins: SignIns
     quota: Quota
@@ -102,7 +107,10 @@ class MailNode(MultiService):
     :param reactor: Twisted's reactor.
     :param path: the settings file, read again by ``reload``; ``None`` when there is none.
     :param observers: see every event, beside the event log.
+    :ivar tls_levels: the protection that was reached with domains.
     """
+
+    tls_levels: TlsLevels
 
     def __init__(
         self, settings: Settings, reactor: Any, path: Path | None = None, observers: tuple[IMailObserver, ...] = ()
@@ -176,6 +184,7 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
@@ -191,17 +200,21 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+            trusted=settings.resolver.trusted,
+        )
         parts.limits = Limits(settings.destinations, settings.queue)
         parts.sources = Sources(settings.sources)
         parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
+        self.tls_levels = TlsLevels(parts.state, reactor.seconds)
+        parts.security = Security(reactor.seconds, resolver, settings=settings.outbound, levels=self.tls_levels)
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=StubResolver(
-                servers=settings.resolver.servers,
-                reactor=reactor,
-                timeout=settings.resolver.timeout,
-                attempts=settings.resolver.attempts,
-            ),
+            resolver=resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -209,6 +222,7 @@ class MailNode(MultiService):
             allow_loopback=settings.queue.loopback_exchangers,
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
+            security=parts.security,
             connect=connect,
             limits=parts.limits,
             sources=parts.sources,
@@ -340,6 +354,7 @@ class MailNode(MultiService):
         parts.limits.reload(settings.destinations)
         parts.sources.reload(settings.sources)
         parts.sign_ins.reload(sign_ins)
+        parts.security.reload(settings.outbound)
         parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
@@ -375,7 +390,7 @@ class MailNode(MultiService):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()
@@ -410,7 +425,7 @@ class MailNode(MultiService):
             "settings": str(self._path or ""),
             "seconds": round(self._reactor.seconds() - self._began, 1),
             "listeners": [
-                {"kind": factory.kind, "address": _place(port.getHost()), "sessions": len(factory.connections)}
+                {"kind": factory.kind, "address": place_of(port.getHost()), "sessions": len(factory.connections)}
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
@@ -421,14 +436,6 @@ class MailNode(MultiService):
 def _trusted(settings: Settings) -> Path | None:
     """Where the certificates lie that sign those of other hosts; ``None``: the system knows."""
     return None if settings.tls.trusted is None else settings.state_dir / settings.tls.trusted
-
-
-def _place(address: Any) -> str:
-    """Where a port listens, as people write it."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
 
 
 def _first_failure(failure: Failure) -> Failure:

@@ -86,11 +86,25 @@ class FakeQueue:
         return self._order("remove", queue_ids)
 
 
+class FakeLevels:
+    """What was reached with two domains."""
+
+    def __init__(self) -> None:
+        self.known = {"b.example": "dane", "a.example": "encrypted"}
+
+    def all(self) -> dict[str, str]:
+        return dict(self.known)
+
+    def forget(self, domain: str) -> str:
+        return self.known.pop(domain, "")
+
+
 class FakeNode:
     """A node that is well."""
 
     def __init__(self, mails: Sequence[Mail] = ()) -> None:
         self.queue = FakeQueue(mails)
+        self.tls_levels = FakeLevels()
         self.reloads = 0
         self.reload_error: Exception | None = None
         self.inquiry: Any = None

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.remote import TWO_HOSTS, Node, Resolver
+from twisted_mail_node.dns.answer import TLSA, DNSError
 from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.settings import DestinationRule, QueueSettings, Source
@@ -50,6 +51,19 @@ class ExplainTests(SynchronousTestCase):
         ):
             told = self.told("example.net", rule, tls=level)
             self.assertEqual(told["exchangers"][0]["tls"], wanted)
+
+    def test_dane(self) -> None:
+        """TLSA records are told of before there is a mail, and that they cannot be had."""
+        owner = "_25._tcp.mx1.example.net"
+        records: Any = (TLSA(3, 1, 1, b"\1" * 32),)
+        table: dict[tuple[str, str], Any] = {**TWO_HOSTS.table, (owner, "TLSA"): records}
+        one, two = self.told("example.net", resolver=Resolver(table, signed=True))["exchangers"]
+        self.assertEqual(one["tls"], {"level": "dane", "why": f"DANE, the TLSA records at {owner}"})
+        self.assertEqual(two["tls"], {"level": "opportunistic", "why": "nobody asks for more"})
+        table[owner, "TLSA"] = DNSError("SERVFAIL")
+        one, _ = self.told("example.net", resolver=Resolver(table, signed=True))["exchangers"]
+        self.assertEqual(one["tls"]["level"], "refused")
+        self.assertIn("SERVFAIL", one["tls"]["why"])
 
     def test_no_exchanger(self) -> None:
         """Why there is nobody."""

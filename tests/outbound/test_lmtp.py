@@ -243,7 +243,7 @@ class NeedsTests(StoreTest):
 
         request.relay.deliver = deliver  # type: ignore[method-assign, assignment]
         self.node.send(next_hop=SOCKET, way={"transport": "lmtp", "credentials": "route[1]", "source": "bulk"})
-        self.assertEqual(demand_of(sent[0]), (SOCKET, "opportunistic", False, "lmtp", "route[1]", "bulk"))
+        self.assertEqual(demand_of(sent[0]), (SOCKET, "opportunistic", False, "lmtp", "route[1]", "bulk", False))
 
 
 class BrokenTests(StoreTest):

@@ -49,6 +49,7 @@ envelopes = st.builds(
     by_mode=st.sampled_from(["", "N", "R"]),
     by_trace=st.booleans(),
     priority=st.integers(-9, 9),
+    tls_optional=st.booleans(),
 )
 statuses = st.builds(
     DeliveryStatus,
@@ -117,6 +118,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(encode_envelope(common), text)
         self.assertEqual(encode_envelope(replace(common, tls="TLSv1.3")), text[:-1] + ',"","TLSv1.3"]')
         self.assertEqual(len(json.loads(encode_envelope(replace(common, priority=1)))), 18)
+        self.assertEqual(json.loads(encode_envelope(replace(common, tls_optional=True)))[18:], [True])
         status = DeliveryStatus(Action.DELAYED, "4.0.0", Reason.INTERNAL, "words")
         self.assertEqual(encode_status(status), '["delayed","4.0.0","internal","words","","",false,false]')
         for more in ({"tls": "TLSv1.3"}, {"by_passed_on": True}):

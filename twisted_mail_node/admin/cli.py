@@ -22,6 +22,7 @@ from twisted_mail_node.admin.spoken import (
     settings_option,
     which,
 )
+from twisted_mail_node.admin.tls_commands import tls
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -173,6 +174,7 @@ def version_() -> None:
 main.add_command(queue)
 main.add_command(account)
 main.add_command(route)
+main.add_command(tls)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

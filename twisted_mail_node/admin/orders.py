@@ -45,8 +45,18 @@ class Queue(Protocol):
     def remove(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
 
+class Levels(Protocol):
+    """What the orders need of ``state.tls_levels.TlsLevels``."""
+
+    def all(self) -> dict[str, str]: ...
+    def forget(self, domain: str) -> str: ...
+
+
 class Node(Protocol):
     """What the orders need of the node."""
+
+    @property
+    def tls_levels(self) -> Levels: ...
 
     @property
     def queue(self) -> Queue: ...
@@ -80,6 +90,8 @@ class Orders:
             "reload": self.reload,
             "stop": self.stop,
             "route": self.route,
+            "tls.list": self.tls_list,
+            "tls.forget": self.tls_forget,
             "queue.find": self.find,
             "queue.hold": lambda message: self.change(message, "hold"),
             "queue.release": lambda message: self.change(message, "release"),
@@ -125,6 +137,18 @@ class Orders:
     async def route(self, message: Shape) -> Result:
         """What would become of a mail (``admin.route_orders``)."""
         return Result((), await route(self._node, message))
+
+    async def tls_list(self, message: Shape) -> Result:
+        """The protection that was reached with domains."""
+        known = self._node.tls_levels.all()
+        return Result(({"domain": domain, "level": known[domain]} for domain in sorted(known)), {"count": len(known)})
+
+    async def tls_forget(self, message: Shape) -> Result:
+        """Forget that of one domain."""
+        domain = message.get("domain")
+        if not isinstance(domain, str) or not domain:
+            raise RequestError("'domain' must be a domain")
+        return Result((), {"level": self._node.tls_levels.forget(domain)})
 
     async def find(self, message: Shape) -> Result:
         """Mails in the spool; with ``"header": true`` each with its header."""

@@ -13,6 +13,7 @@ from twisted_mail_node.inbound.repair import missing_fields
 from twisted_mail_node.inbound.submitted import SubmittedReader
 from twisted_mail_node.inbound.times import NO_TIMES, times, times_refused
 from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.tls_required import is_tls_optional
 from twisted_mail_node.message.trace import received
 from twisted_mail_node.policy.chain import Stage
 from twisted_mail_node.policy.verdict import Asked, Discard, Hold, Refuse, Verdict
@@ -171,6 +172,7 @@ class Transaction:
             asked.reverse_path, recipients, reader.body(parameters.body), parameters.smtputf8, parameters.ret,
             parameters.envid, asked.client, asked.helo, protocol, asked.session, asked.listener, account, tls,
             parameters.require_tls, *self._times, parameters.priority,
+            not parameters.require_tls and is_tls_optional(asked.header),  # RFC 8689 section 4.1
         )  # fmt: skip
         header = received(
             hostname=factory.hostname,

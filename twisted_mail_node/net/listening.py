@@ -164,3 +164,11 @@ class _BoundUnixPort(unix.Port):
             with suppress(OSError):
                 os.unlink(self._path)
         tcp.Port.connectionLost(self, reason)
+
+
+def place_of(address: Any) -> str:
+    """Where a port listens, as people write it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"

@@ -95,24 +95,28 @@ class TlsClient:
         self._context = context
         self._kept.clear()
 
-    def secure(self, transport: Any, host: str) -> ITlsSession:
+    def secure(self, transport: Any, host: str, fresh: bool = False) -> ITlsSession:
         """Begin a handshake on ``transport``; its protocol is told of its end by ``handshakeCompleted()``
         (``IHandshakeListener``) or by ``connectionLost``. A deadline is the caller's. All clear text must be read.
 
         :param host: the name (in ASCII) or IP address the certificate must be for.
+        :param fresh: no session is resumed, and this one is not kept: whoever compares the chain itself must see it.
         """
         host = host.rstrip(".").lower()
 
         def make(socket: Socket | None) -> TlsConnection:
-            return self._connection(socket, host)
+            return self._connection(socket, host, fresh)
 
         return TlsSession(begin(transport, make), host)
 
-    def _connection(self, socket: Socket | None, host: str) -> TlsConnection:
+    def _connection(self, socket: Socket | None, host: str, fresh: bool) -> TlsConnection:
         connection = _Connection(self._context, socket)
         connection.set_connect_state()
         if host.isascii() and 0 < len(host) <= NAME_MAX and not as_address(host):
             connection.set_tlsext_host_name(host.encode("ascii"))
+        if fresh:
+            connection.shown = Shown(self._context)
+            return connection
         kept = self._kept.pop(host, None)
         if kept is not None and kept.shown.until > self._now():
             connection.set_session(kept.session)

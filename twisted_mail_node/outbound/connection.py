@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.introduction import Introduction, Tls
 from twisted_mail_node.outbound.job import Broken, Job
-from twisted_mail_node.outbound.security import Need
+from twisted_mail_node.outbound.need import Need
 from twisted_mail_node.outbound.signing_in import NO_PLAN, Plan
 from twisted_mail_node.outbound.transaction import RECIPIENTS_MAX, Transaction, Way, plan
 from twisted_mail_node.outbound.wire import Times
@@ -59,6 +59,7 @@ class RelayConnection(Introduction):
     :param mails_max: transactions until we close it.
     :param lost: called when the transport is gone: after that the host has no connection of ours here.
     :ivar introduced: fires when the host is ready for mail; fails with ``Broken`` when it will not be.
+    :ivar own_ip: the IP address of our end, ``""`` before it stands.
     :ivar mails: transactions begun.
     :ivar finished: transactions that the host answered to the end.
     """
@@ -79,6 +80,7 @@ class RelayConnection(Introduction):
         lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.introduced: Deferred[None] = Deferred()
+        self.own_ip = ""
         self.mails = self.finished = 0
         self._now = reactor.seconds
         self._owner = owner
@@ -93,6 +95,10 @@ class RelayConnection(Introduction):
         super().__init__(
             hostname=hostname, reactor=reactor, host=host, address=address, need=need, tls=tls, times=times, plan=plan
         )
+
+    def connectionMade(self) -> None:
+        self.own_ip = str(getattr(self._wire().getHost(), "host", ""))
+        super().connectionMade()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from twisted_mail_node.dns.exchangers import Exchanger, NoExchanger
-from twisted_mail_node.outbound.security import Demand, stays_here
+from twisted_mail_node.dns.exchangers import NoExchanger
+from twisted_mail_node.outbound.need import Demand, Found, Need, stays_here
 from twisted_mail_node.queue.limits import Limit
-from twisted_mail_node.settings import TlsLevel
-
-#: From the least protection to the most.
-_LEVELS: tuple[TlsLevel, ...] = ("none", "opportunistic", "required", "verified")
 
 
 def explained(
     demand: Demand,
-    found: Sequence[Exchanger],
+    hosts: Sequence[tuple[Found, Need]],
     limit: Limit,
     pool: str,
     addresses: Sequence[str],
@@ -23,23 +19,22 @@ def explained(
 ) -> dict[str, object]:
     """All of it.
 
-    :param found: the next hop's hosts, best first.
+    :param hosts: the next hop's, best first, and what each of them needs.
     :param pool: the pool of addresses to connect from, ``""``: the system's choice.
     :param addresses: those in it.
     :param problem: why there is no host.
     """
-    tls = protection(demand, limit)
     told: dict[str, object] = {
         "next_hop": demand.next_hop,
         "transport": demand.transport,
         "exchangers": [
             {
-                "host": one.host,
-                "preference": one.preference,
-                "addresses": [address.ip for address in one.addresses],
-                "tls": tls,
+                "host": found.exchanger.host,
+                "preference": found.exchanger.preference,
+                "addresses": [address.ip for address in found.exchanger.addresses],
+                "tls": protection(demand, need),
             }
-            for one in found
+            for found, need in hosts
         ],
         "source": {"pool": pool, "addresses": list(addresses)},
         "limit": {
@@ -56,13 +51,9 @@ def explained(
     return told
 
 
-def protection(demand: Demand, limit: Limit) -> dict[str, str]:
-    """The level of TLS there, and who says so: the stronger of the route's and the destination's."""
-    if demand.next_hop.startswith("unix:"):
-        return {"level": "none", "why": "a socket of this machine"}
-    level, why = demand.level, "the route" if demand.level != "opportunistic" else "nobody asks for more"
-    if limit.tls is not None and _LEVELS.index(limit.tls) > _LEVELS.index(level):
-        level, why = limit.tls, limit.why
+def protection(demand: Demand, need: Need) -> dict[str, str]:
+    """How a host is protected there, and who says so."""
+    why = need.refusal or need.source or ("nobody asks for more" if demand.level == "opportunistic" else "the route")
     if stays_here(demand.next_hop):
         why += "; it is this machine"
-    return {"level": level, "why": why}
+    return {"level": need.protection, "why": why}

@@ -6,6 +6,7 @@ Nothing that was said before the handshake counts after it. A host that will not
 from __future__ import annotations
 
 from abc import ABC
+from datetime import UTC, datetime
 from typing import Any, NoReturn, Protocol
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -16,8 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail_node.interfaces import ITlsSession
+from twisted_mail_node.outbound.dane import INVALID
 from twisted_mail_node.outbound.job import Broken, Peer
-from twisted_mail_node.outbound.security import Need
+from twisted_mail_node.outbound.judgement import NO_STARTTLS, Judgement, judge
+from twisted_mail_node.outbound.need import Need
 from twisted_mail_node.outbound.signing_in import Plan, SigningIn
 from twisted_mail_node.outbound.wire import QUIT_TIME, Times
 from twisted_mail_node.reasons import Reason
@@ -38,10 +41,11 @@ _log = Logger()
 class Tls(Protocol):
     """Gives our connections their TLS: ``net.tls_client.TlsClient``."""
 
-    def secure(self, transport: Any, host: str) -> ITlsSession:
+    def secure(self, transport: Any, host: str, fresh: bool = False) -> ITlsSession:
         """Begin a handshake; its end is told by ``handshakeCompleted`` or ``connectionLost``.
 
         :param host: the name (or IP address) that the certificate must be for, to be verified.
+        :param fresh: no earlier session is resumed, so that the host shows its certificates.
         """
 
 
@@ -55,6 +59,7 @@ class Introduction(SigningIn, ABC):
     :param plan: what else is asked of the connection.
     :ivar peer: the same with what TLS came to.
     :ivar tls: the TLS session, once its handshake is completed.
+    :ivar judgement: what TLS came to; ``None``: nothing yet, or it was not tried.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Introduction(SigningIn, ABC):
         self.address = address
         self.peer = Peer(host, address, fell_back=need.fell_back, source=plan.source)
         self.tls: ITlsSession | None = None
+        self.judgement: Judgement | None = None
         self._hostname = hostname
         self._need = need
         self._starter = tls
@@ -91,6 +97,11 @@ class Introduction(SigningIn, ABC):
         else:
             super().connectionLost(reason)
 
+    @property
+    def verified(self) -> bool:
+        """The host's certificate is good: by an authority, or by DANE."""
+        return self.tls is not None and self.judgement is not None and self.judgement.verified
+
     # the story
 
     async def _introduce(self) -> None:
@@ -101,13 +112,12 @@ class Introduction(SigningIn, ABC):
         offered = await self._hello()
         if self._need.level != "none":
             offered = await self._protected(offered)
-        if offered.require_tls and not (self._need.sure and self.tls is not None and self.tls.verified):
+        if offered.require_tls and not (self._need.sure and self.verified):
             # RFC 8689 section 2: REQUIRETLS is said only to a host whose certificate and name are beyond doubt.
             offered = offered._replace(require_tls=False)
         plan = self._plan
         if plan.sign_in is not None:
-            verified = self.tls is not None and self.tls.verified
-            await self._sign_in(plan.sign_in, offered, self.host, self.tls, verified, plan.is_local)
+            await self._sign_in(plan.sign_in, offered, self.host, self.tls, self.verified, plan.is_local)
         if plan.lmtp:
             # Delivery is told of by us (RFC 3461 section 5.2.3), and by nobody else once more.
             offered = offered._replace(dsn=False)
@@ -130,39 +140,48 @@ class Introduction(SigningIn, ABC):
         """STARTTLS as the need asks for it; gives what the host offers from then on."""
         need, host = self._need, self.host
         if not offered.starttls or self._starter is None:
+            if self._starter is not None:
+                self.judgement = Judgement("", f"{host} offers no STARTTLS", result=NO_STARTTLS)
             if not need.must:
                 return offered
             words = f"{host} offers no STARTTLS" if self._starter else "this node has no TLS for its way out"
             await self._decline("4.7.4", words, final=True)
         self._securing = True
         try:
-            session = await self._handshake(self._starter)
+            judgement = await self._handshake(self._starter)
             offered = await self._hello()
         except Broken as broken:
             if broken.reason not in _OF_TLS and (self.tls is not None or broken.reason is not Reason.REMOTE_DELAYED):
                 raise
+            self.judgement = Judgement("", _short(broken.words), result=INVALID)
             raise self._unfit("4.7.5", f"TLS with {host} came to nothing: {_short(broken.words)}") from broken
         self._securing = False
-        if need.level == "verified" and not session.verified:
-            await self._decline("4.7.5", f"the certificate of {host} is not good: {_short(session.why)}", final=True)
+        if judgement.problem:
+            problem = _short(judgement.problem)
+            await self._decline("4.7.5", f"the certificate of {host} is not good: {problem}", final=True)
         if need.require_tls and not offered.require_tls:
             await self._decline("4.7.30", f"{host} does not offer REQUIRETLS", final=True)
         return offered
 
-    async def _handshake(self, starter: Tls) -> ITlsSession:
-        times = self._times
+    async def _handshake(self, starter: Tls) -> Judgement:
+        times, need = self._times, self._need
         self._ask(client.STARTTLS)
         reply = await self._reply(times.handshake)
         if reply.code != 220:
             # In the clear, another connection begins anew: some hosts are confused after a STARTTLS that failed.
             words = f"{self.host} answered STARTTLS with {_short(str(reply))}"
+            self.judgement = Judgement("", words, result=NO_STARTTLS)
             await self._decline("4.7.4", words, final=reply.is_permanent)
         if self._replies or self._reader.is_amid:
             # What stands behind the 220 may be from anyone, and would be taken for the host's (attack T09).
             raise Broken(Reason.BAD_REPLY, "4.5.0", "octets came behind its reply to STARTTLS")
         self._arm(times.handshake)
         try:
-            session = starter.secure(self.transport, self.host)
+            if need.tlsa is None:
+                session = starter.secure(self.transport, self.host)
+            else:
+                # RFC 7672 section 8.1: SNI is the TLSA base domain. The chain must be seen, so nothing is resumed.
+                session = starter.secure(self.transport, need.tlsa.base, fresh=True)
         except Exception as error:
             _log.failure("TLS with {host} could not be begun", host=self.host)
             raise self._unfit("4.7.5", f"TLS with {self.host} could not be begun: {error}") from error
@@ -173,9 +192,9 @@ class Introduction(SigningIn, ABC):
                 raise Broken(Reason.REMOTE_TIMEOUT, "4.4.2", f"no handshake within {times.handshake:g} s")
             await pause
         self.tls = session
-        how = f"{session}, verified" if session.verified else f"{session}, not verified: {_short(session.why)}"
-        self.peer = self.peer._replace(tls=how)
-        return session
+        self.judgement = judgement = judge(need, session, self.host, datetime.now(UTC))
+        self.peer = self.peer._replace(tls=f"{session}, {_short(judgement.words)}")
+        return judgement
 
     async def _decline(self, status: str, words: str, final: bool) -> NoReturn:
         """The host will not do: QUIT (RFC 3207 section 4.1), so that another one may be asked.
@@ -197,7 +216,7 @@ class Introduction(SigningIn, ABC):
             # RFC 8689 section 4.2.1: 5.7.10, or 5.7.30 when only REQUIRETLS is missing. The pool makes it a failure.
             reason, status = Reason.REQUIRETLS, "4.7.30" if status == "4.7.30" else "4.7.10"
         else:
-            reason = Reason.TLS_FAILED
+            reason = need.reason
         return Broken(reason, status, f"{words}; {need.why}" if need.why else words)
 
     def _close(self, at_once: bool) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectBindError
@@ -18,17 +17,16 @@ from twisted.logger import Logger
 
 from twisted_mail_node.dns.answer import DNSError
 from twisted_mail_node.dns.exchangers import NoExchanger
-from twisted_mail_node.events import AttemptFailed, Publish
+from twisted_mail_node.events import AttemptFailed
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
-from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Broken, Job
-from twisted_mail_node.outbound.security import FELL_BACK, Demand, Need, Security
-from twisted_mail_node.outbound.signing_in import NO_PLAN, Plan, secured
-from twisted_mail_node.outbound.slots import NoSlot, Slot, Slots
-from twisted_mail_node.outbound.sources import Chosen, Sources, cannot_bind, no_source
-from twisted_mail_node.outbound.wire import Times
-from twisted_mail_node.queue.limits import Limit, Limits
+from twisted_mail_node.outbound.judgement import Judgement
+from twisted_mail_node.outbound.means import Means, Target
+from twisted_mail_node.outbound.need import FELL_BACK, Demand
+from twisted_mail_node.outbound.signing_in import secured
+from twisted_mail_node.outbound.slots import NoSlot, Slot
+from twisted_mail_node.outbound.sources import Chosen, cannot_bind, no_source
 from twisted_mail_node.reasons import Reason
 
 #: Waiting mails for which one connection is thought enough, when the host is quick: opening costs several round trips.
@@ -48,51 +46,6 @@ _EXPIRED = DeliveryStatus(
 )
 
 _log = Logger()
-
-
-class Target(NamedTuple):
-    """A place to connect to.
-
-    :ivar ip: ``""`` for a unix socket.
-    :ivar address: IP address and port, or the socket, as statuses and events show them.
-    :ivar need: how the connection must be protected.
-    :ivar limit: what holds for the next hop.
-    :ivar pool: of ``outbound.sources``: where the connection comes from.
-    :ivar path: of a unix socket.
-    :ivar plan: what else is asked of the connection.
-    """
-
-    host: str
-    ip: str
-    port: int
-    address: str
-    need: Need
-    limit: Limit
-    pool: str = ""
-    path: str = ""
-    plan: Plan = NO_PLAN
-
-
-class Means(NamedTuple):
-    """What every pool needs.
-
-    :ivar connect: ``connect(target, protocol, source)`` fires when the connection stands; fails when it will not.
-    :ivar limits: of destinations: connections at a time, and mails over one of them.
-    :ivar slots: the connections that there may be.
-    :ivar sources: the addresses to connect from.
-    :ivar tls: gives connections their TLS; ``None``: nothing goes out with TLS.
-    """
-
-    hostname: str
-    reactor: Any
-    publish: Publish
-    connect: Callable[[Target, RelayConnection, str], Deferred[IProtocol]]
-    limits: Limits
-    slots: Slots
-    sources: Sources
-    times: Times
-    tls: Tls | None
-    security: Security
 
 
 class Pool:
@@ -183,7 +136,7 @@ class Pool:
             "tls": self.demand.protection,
             "connections": len(self._ready),
             "secured": len(sessions),
-            "verified": sum(session.verified for session in sessions),
+            "verified": sum(connection.verified for connection in self._ready),
             "idle": len(self._idle),
             "opening": self._opening,
             "waiting": len(self._waiting),
@@ -354,10 +307,18 @@ class Pool:
 
     async def _try(self, target: Target) -> DeliveryStatus | None:
         """One host: ``None`` when it is ready for mail. Where TLS is opportunistic and breaks, again in the clear."""
+        if target.found is not None:
+            target = target._replace(need=await self._means.security.need(self.demand, target.found, target.address))
+        need = target.need
+        if need.refusal:
+            self._judged(target, Judgement("", need.refusal, result=need.result) if need.result else None)
+            words = f"{need.refusal}; {need.why}" if need.why else need.refusal
+            return DeliveryStatus(Action.DELAYED, need.status, need.reason, words, target.host, target.address)
         if target.plan.sign_in is not None and not target.plan.is_local:
-            target = target._replace(need=secured(target.need, target.plan.sign_in, target.host))
+            need = secured(need, target.plan.sign_in, target.host)
+            target = target._replace(need=need)
         failure = await self._connect(target)
-        if failure is None or failure.reason is not Reason.TLS_FAILED or target.need.must or self._closing:
+        if failure is None or failure.reason is not Reason.TLS_FAILED or need.must or self._closing:
             return failure
         # RFC 7435 section 3: whoever would have taken the clear gets the clear, not nothing.
         words = f"{failure.words}; it is tried again in the clear"
@@ -415,13 +376,21 @@ class Pool:
         try:
             await connection.introduced
         except Broken as broken:
+            self._judged(target, connection.judgement, connection)
             status = broken.delivery_status(connection.peer)
             if broken.reason in (Reason.CONNECTION_LOST, Reason.REMOTE_DELAYED):
                 status = status._replace(reason=Reason.HOST_NOT_READY)
             return status._replace(status=f"4{status.status[1:]}")
+        self._judged(target, connection.judgement, connection)
         if self._closing:
             connection.leave()
         return None
+
+    def _judged(self, target: Target, judgement: Judgement | None, connection: RelayConnection | None = None) -> None:
+        if target.found is None:
+            return
+        ours = "" if connection is None else connection.own_ip
+        self._means.security.came_to(self.demand, target.found, target.need, judgement, (ours, target.ip))
 
     def _failed(self, host: str, address: str, status: DeliveryStatus) -> None:
         self._means.publish(AttemptFailed(self.next_hop, host, address, str(status.reason), status.words))

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
-from twisted_mail_node.dns.exchangers import Exchanger, NoExchanger, exchangers, host_addresses
+from twisted_mail_node.dns.exchangers import Exchanger, NoExchanger, exchangers, named_host
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IResolver
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -24,8 +24,10 @@ from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.explained import explained
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
-from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Means, Pool, Target
-from twisted_mail_node.outbound.security import Demand, Need, Security, demand_of, stays_here
+from twisted_mail_node.outbound.means import Means, Target
+from twisted_mail_node.outbound.need import Demand, Found, Need, demand_of, stays_here
+from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Pool
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.outbound.sign_ins import SignIns
 from twisted_mail_node.outbound.signing_in import Plan
 from twisted_mail_node.outbound.slots import Slots
@@ -73,6 +75,7 @@ class RelayManager:
     :param tls: gives connections their TLS (``net.tls_client.TlsClient``); ``None``: nothing goes out with TLS, and
         what must not go without it waits.
     :param handshake_time: seconds a TLS handshake may last.
+    :param security: decides how connections must be protected; without one it is by routes, REQUIRETLS and DANE.
     :param connect: ``connect(reactor, ip, port, protocol, timeout, source)``, as in ``net.transport``.
     :param connect_socket: ``connect_socket(reactor, path, protocol, timeout)``, likewise.
     :param limits: of destinations; none: those of ``settings`` for each.
@@ -92,6 +95,7 @@ class RelayManager:
         allow_loopback: bool = False,
         tls: Tls | None = None,
         handshake_time: float = 30.0,
+        security: Security | None = None,
         connect: Connect = connect_tcp,
         connect_socket: ConnectSocket = connect_unix,
         limits: Limits | None = None,
@@ -103,7 +107,7 @@ class RelayManager:
         self._own_names = (hostname,)
         self._own_addresses = own_addresses
         self._allow_loopback = allow_loopback
-        self._pools: dict[tuple[str, TlsLevel, bool, Transport, str, str], Pool] = {}  # by Demand
+        self._pools: dict[tuple[str, TlsLevel, bool, Transport, str, str, bool], Pool] = {}  # by Demand
         self._limits = limits or Limits((), settings)
         self._sources = sources or Sources()
         self._sign_ins = sign_ins
@@ -116,7 +120,7 @@ class RelayManager:
                 return connect_socket(reactor, target.path, protocol, connect_time)
             return connect(reactor, target.ip, target.port, protocol, connect_time, *([source] if source else ()))
 
-        self._security = Security(reactor.seconds)
+        self._security = security or Security(reactor.seconds, resolver)
         self._means = Means(
             hostname=hostname,
             reactor=reactor,
@@ -145,8 +149,8 @@ class RelayManager:
         # By a plain tuple, which is equal to a Demand and made in a fifth of the time: this is done for every mail.
         asked = (
             demand_of(request)
-            if request.envelope.require_tls
-            else (request.next_hop, request.tls, False, request.transport, request.credentials, request.source)
+            if request.envelope.require_tls or request.envelope.tls_optional
+            else (request.next_hop, request.tls, False, request.transport, request.credentials, request.source, False)
         )
         pool = self._pools.get(asked)
         if pool is None:
@@ -189,16 +193,18 @@ class RelayManager:
     ) -> dict[str, object]:
         """What would be tried for a next hop and how, as ``outbound.explained`` tells it; nothing is connected to."""
         demand = Demand(next_hop, tls, False, transport, "", source)
+        hosts: list[tuple[Found, Need]] = []
+        problem = None
         try:
-            found = await self._places(demand)
-            problem = None
+            for found in await self._hosts(demand):
+                hosts.append((found, await self._security.need(demand, found, "")))
         except NoExchanger as error:
-            found, problem = [], error
-        limit = self._limit(demand, found)
+            problem = error
+        limit = hosts[0][0].limit if hosts else self._limits.of(next_hop)
         pool = "" if parse_next_hop(next_hop).path else self._sources.pool_for(source, limit.source)
         if pool == DEFAULT and stays_here(next_hop):
             pool = ""
-        return explained(demand, found, limit, pool, self._sources.addresses(pool), problem)
+        return explained(demand, hosts, limit, pool, self._sources.addresses(pool), problem)
 
     def _pool(self, demand: Demand) -> Pool:
         async def targets() -> list[Target]:
@@ -213,41 +219,47 @@ class RelayManager:
             self._closed.callback(None)
 
     async def _targets(self, demand: Demand) -> list[Target]:
-        """Where to connect, in the order to try it (RFC 5321 section 5.1), and what is needed there.
+        """Where to connect, in the order to try it (RFC 5321 section 5.1).
 
         :raises NoExchanger: nowhere.
         """
         next_hop = parse_next_hop(demand.next_hop)
         plan = await self._plan(demand)
         if next_hop.path:
-            limit = self._limit(demand, [])
-            return [Target("localhost", "", 0, demand.next_hop, Need("none"), limit, "", next_hop.path, plan)]
-        self._security.check_way(demand, next_hop.mx)
-        found = await self._places(demand)
-        limit = self._limit(demand, found)
-        pool = self._sources.pool_for(demand.source, limit.source)
+            limit = self._limits.of(demand.next_hop)
+            return [Target("localhost", "", 0, demand.next_hop, None, limit, "", next_hop.path, plan)]
         targets = []
-        for name, ip in [(place.host, address.ip) for place in found for address in place.addresses][:TARGETS_MAX]:
-            address = f"[{ip}]:{next_hop.port}" if ":" in ip else f"{ip}:{next_hop.port}"
-            need = self._security.need(demand, address, next_hop.mx)
-            here = plan._replace(is_local=is_loopback(ip))
-            targets.append(Target(name, ip, next_hop.port, address, need, limit, pool, "", here))
-        return targets
+        for found in await self._hosts(demand):
+            pool = self._sources.pool_for(demand.source, found.limit.source)
+            for ip, _ in found.exchanger.addresses:
+                address = f"[{ip}]:{found.port}" if ":" in ip else f"{ip}:{found.port}"
+                here = plan._replace(is_local=is_loopback(ip))
+                targets.append(
+                    Target(found.exchanger.host, ip, found.port, address, found, found.limit, pool, "", here)
+                )
+        return targets[:TARGETS_MAX]
 
-    async def _places(self, demand: Demand) -> list[Exchanger]:
-        """The hosts of a next hop, best first. :raises NoExchanger: there is none."""
-        host, _, mx, path = parse_next_hop(demand.next_hop)
+    async def _hosts(self, demand: Demand) -> list[Found]:
+        """The hosts of a next hop, best first, and what is known of them.
+
+        :raises NoExchanger: there is none.
+        """
+        host, port, mx, path = parse_next_hop(demand.next_hop)
         if path:
             return []
         if not mx:
-            return [Exchanger(host, 0, await host_addresses(self._resolver, host))]
-        return await exchangers(
+            exchanger = await named_host(self._resolver, host)
+            return [Found(host, port, False, exchanger, self._limit(demand, [exchanger]))]
+        places = await exchangers(
             self._resolver,
             host,
             own_names=self._own_names,
             own_addresses=self._own_addresses,
             allow_loopback=self._allow_loopback,
         )
+        limit = self._limit(demand, places)
+        policy = await self._security.policy(demand, host, mx)
+        return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
 
     def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
         """What holds for a next hop with these hosts."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from twisted_mail_node.interfaces import ITlsSession
 from twisted_mail_node.outbound.job import Broken
-from twisted_mail_node.outbound.security import Need
+from twisted_mail_node.outbound.need import Need
 from twisted_mail_node.outbound.wire import QUIT_TIME, Wire
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client

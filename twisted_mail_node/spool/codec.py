@@ -19,8 +19,8 @@ from twisted_mail_node.reasons import Reason
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
 FORMAT = 2
 
-#: Fields an envelope may have: the ten of format 1; account and TLS too; or all.
-_ENVELOPE_FIELDS = frozenset({10, 12, 18})
+#: Fields an envelope may have: the ten of format 1; account and TLS too; or all, with ``tls_optional`` where it is set.
+_ENVELOPE_FIELDS = frozenset({10, 12, 18, 19})
 #: Fields of a status in format 1; two more are the other length it may have.
 _STATUS_FIELDS = 8
 
@@ -60,6 +60,7 @@ def encode_envelope(envelope: Envelope) -> str:
         or envelope.by_mode
         or envelope.deliver_by
         or envelope.by_trace
+        or envelope.tls_optional
     ):
         fields += (
             envelope.account,
@@ -71,6 +72,8 @@ def encode_envelope(envelope: Envelope) -> str:
             envelope.by_trace,
             envelope.priority,
         )
+        if envelope.tls_optional:
+            fields.append(True)
     elif envelope.tls or envelope.account:
         fields += (envelope.account, envelope.tls)
     return "".join(_pieces(fields, 0))
@@ -82,6 +85,8 @@ def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
         fields: list[Any] = _decode(text)
         if len(fields) not in _ENVELOPE_FIELDS:
             raise ValueError(f"it has {len(fields)} fields")
+        if len(fields) == 19 and fields[18] is not True:
+            raise ValueError("its last field is not true")
         path = fields[0]
         fields[0] = None if path is None else Address(*path)
         return Envelope(fields[0], recipients, *fields[1:])
