@@ -110,8 +110,6 @@ class MailNode(MultiService):
     :ivar tls_levels: the protection that was reached with domains.
     """
 
-    tls_levels: TlsLevels
-
     def __init__(
         self, settings: Settings, reactor: Any, path: Path | None = None, observers: tuple[IMailObserver, ...] = ()
     ) -> None:
@@ -353,8 +351,8 @@ class MailNode(MultiService):
         parts.router.reload(settings.routes, settings.domains)
         parts.limits.reload(settings.destinations)
         parts.sources.reload(settings.sources)
-        parts.sign_ins.reload(sign_ins)
         parts.security.reload(settings.outbound)
+        parts.sign_ins.reload(sign_ins)
         parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission

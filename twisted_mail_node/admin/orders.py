@@ -89,9 +89,9 @@ class Orders:
             "status": self.status,
             "reload": self.reload,
             "stop": self.stop,
-            "route": self.route,
             "tls.list": self.tls_list,
             "tls.forget": self.tls_forget,
+            "route": self.route,
             "queue.find": self.find,
             "queue.hold": lambda message: self.change(message, "hold"),
             "queue.release": lambda message: self.change(message, "release"),
@@ -134,10 +134,6 @@ class Orders:
             self._reactor.callLater(STOP_AFTER, self._stop)
         return Result((), {"pid": os.getpid()})
 
-    async def route(self, message: Shape) -> Result:
-        """What would become of a mail (``admin.route_orders``)."""
-        return Result((), await route(self._node, message))
-
     async def tls_list(self, message: Shape) -> Result:
         """The protection that was reached with domains."""
         known = self._node.tls_levels.all()
@@ -149,6 +145,10 @@ class Orders:
         if not isinstance(domain, str) or not domain:
             raise RequestError("'domain' must be a domain")
         return Result((), {"level": self._node.tls_levels.forget(domain)})
+
+    async def route(self, message: Shape) -> Result:
+        """What would become of a mail (``admin.route_orders``)."""
+        return Result((), await route(self._node, message))
 
     async def find(self, message: Shape) -> Result:
         """Mails in the spool; with ``"header": true`` each with its header."""

@@ -28,6 +28,7 @@ def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
     from twisted_mail_node.dns.resolver import StubResolver
     from twisted_mail_node.net.own import own_addresses
     from twisted_mail_node.outbound.relay import RelayManager
+    from twisted_mail_node.outbound.security import Security
     from twisted_mail_node.outbound.sources import Sources
     from twisted_mail_node.queue.limits import Limits
     from twisted_mail_node.routing import Router
@@ -38,6 +39,7 @@ def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
         reactor=reactor,
         timeout=settings.resolver.timeout,
         attempts=settings.resolver.attempts,
+        trusted=settings.resolver.trusted,
     )
     relay = RelayManager(
         hostname=settings.hostname,
@@ -47,6 +49,7 @@ def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
         settings=settings.queue,
         own_addresses=own_addresses(),
         allow_loopback=settings.queue.loopback_exchangers,
+        security=Security(reactor.seconds, resolver, settings=settings.outbound),
         limits=Limits(settings.destinations, settings.queue),
         sources=Sources(settings.sources),
     )

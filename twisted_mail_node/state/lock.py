@@ -1,4 +1,4 @@
-"""The lock on the state directory: two nodes on one spool would deliver everything twice."""
+"""The lock on a state directory: two nodes on one spool would deliver everything twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def lock(state_dir: Path) -> int:
-    """Hold the state directory; gives the file descriptor that holds it.
+    """Hold the state directory until the file descriptor that this gives is closed.
 
     :raises OSError: another node has it.
     """
