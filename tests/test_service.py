@@ -27,6 +27,7 @@ from twisted_mail_node.interfaces import IMailObserver
 from twisted_mail_node.outbound.need import Demand, Found
 from twisted_mail_node.service import MailNode
 from twisted_mail_node.settings import Settings, load
+from twisted_mail_node.settings_spelling import address
 
 #: Seconds to wait for a thread of the node: one commit, one file.
 THREAD_TIME = 10.0
@@ -458,12 +459,38 @@ class ReloadTest(NodeCase):
     def test_files_of_the_settings(self) -> None:
         """Settings that name a file that is not there are refused whole: their aliases do not count either."""
         node = self.start()
-        for wrong in ('[tls]\ntrusted = "missing.pem"\n', '[oauth]\njwks = "missing.json"\naudience = "here"\n'):
+        for wrong in (
+            '[tls]\ntrusted = "missing.pem"\n',
+            '[oauth]\njwks = "missing.json"\naudience = "here"\n',
+            '[[route]]\nnext_hop = "[a.test]"\nusername = "joe"\npassword_file = "missing.password"\n',
+        ):
             with self.subTest(wrong=wrong):
                 self.write(tables=self.ALIAS + wrong)
                 self.assertIn("missing.", str(self.assertRaises(ValueError, node.reload)))
                 self.assertEqual(self.observer.names()[-1], "SettingsRefused")
                 self.assertTrue(self.refused().startswith(b"550 5.1.1"))
+
+    def test_routes(self) -> None:
+        """New routes, message stores, destinations and sources are in force at once."""
+        node = self.start()
+
+        def told(text: str) -> Any:
+            answer = Deferred.fromCoroutine(node.inquiry.answer(address(text), None, ""))
+            return self.successResultOf(answer)["targets"][0]
+
+        self.assertEqual(told("joe@here.test")["route"]["agent"], "maildir")
+        self.write(
+            tables='[[domain]]\nname = "store.test"\nlmtp = "unix:/run/lmtp"\n'
+            '[[account]]\naddress = "ann@store.test"\n'
+            '[[route]]\ndomain = "there.test"\nnext_hop = "[192.0.2.7]:26"\nsource = "out"\n'
+            '[[destination]]\ndomains = ["192.0.2.7"]\nconnections = 3\n'
+            '[[source]]\npool = "out"\naddress = "198.51.100.7"\n'
+        )
+        node.reload()
+        self.assertEqual(told("ann@store.test")["route"]["next_hop"], "unix:/run/lmtp")
+        way = told("x@there.test")["way"]
+        self.assertEqual((way["exchangers"][0]["host"], way["limit"]["connections"]), ("192.0.2.7", 3))
+        self.assertEqual(way["source"], {"pool": "out", "addresses": ["198.51.100.7"]})
 
     def test_damaged_accounts(self) -> None:
         """An accounts file that cannot be read is refused, too."""

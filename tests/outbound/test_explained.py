@@ -65,6 +65,15 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual(one["tls"]["level"], "refused")
         self.assertIn("SERVFAIL", one["tls"]["why"])
 
+    def test_sign_in(self) -> None:
+        """Where somebody signs in, there is no going without TLS, but on this machine."""
+        tls = self.told("example.net", credentials="route[1]")["exchangers"][0]["tls"]
+        self.assertEqual(tls, {"level": "required", "why": "route[1] signs in, and a password goes over TLS only"})
+        tls = self.told("example.net", tls="verified", credentials="route[1]")["exchangers"][0]["tls"]
+        self.assertEqual(tls["level"], "verified")
+        tls = self.told("[127.0.0.1]:587", credentials="route[1]")["exchangers"][0]["tls"]
+        self.assertEqual(tls["level"], "opportunistic")
+
     def test_no_exchanger(self) -> None:
         """Why there is nobody."""
         told = self.told("example.net", resolver=Resolver({}))

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.remote import Host, Node, Resolver
 from twisted_mail_node.dns.answer import MX
+from twisted_mail_node.message.status import Action
 from twisted_mail_node.outbound.slots import SLOT_TIME, NoSlot, Slot, Slots
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.reasons import Reason
@@ -214,6 +215,41 @@ class PoolsTests(SynchronousTestCase):
         host.says("221 bye")
         host.closes()
         self.assertEqual(len(node.hosts), 2)
+
+    def test_fair(self) -> None:
+        """A pool that always has mail gives its connection up after ten mails when another waits for it, and then waits
+        itself; no mail is lost over it."""
+        node = self.node()
+        busy = [node.send(next_hop="a.example") for _ in range(15)]
+        other = node.send(next_hop="b.example")
+        first = node.hosts[0]
+        first.greets("PIPELINING")
+        for _ in range(10):
+            takes(first)
+        self.assertTrue(first.transport.all_written.endswith(b"QUIT\r\n"))
+        first.says("221 bye")
+        first.closes()
+        second = node.hosts[1]
+        second.greets("PIPELINING")
+        takes(second)
+        self.assertEqual(self.successResultOf(other)[0].action, Action.RELAYED)
+        second.says("221 bye")
+        second.closes()
+        third = node.hosts[2]
+        third.greets("PIPELINING")
+        for _ in range(5):
+            takes(third)
+        self.assertEqual([self.successResultOf(one)[0].action for one in busy], [Action.RELAYED] * 15)
+
+    def test_alone(self) -> None:
+        """... and keeps it when nobody else waits."""
+        node = self.node()
+        for _ in range(30):
+            node.send(next_hop="a.example")
+        node.hosts[0].greets("PIPELINING")
+        for _ in range(30):
+            takes(node.hosts[0])
+        self.assertNotIn(b"QUIT", node.hosts[0].transport.all_written)
 
     def test_levels_share(self) -> None:
         """Mail to one next hop of which different things are asked shares its limit, too."""

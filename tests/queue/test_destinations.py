@@ -162,6 +162,16 @@ class DestinationsTests(SynchronousTestCase):
         self.destinations.leave(place, [DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "")])
         self.assertEqual(place.destination.window, WINDOW_AT_FIRST)
 
+    def test_sign_in_refused(self) -> None:
+        """A relayhost that refuses our password, and a pool without a usable address, are suspended like a dead host:
+        nobody wants to see a wrong password once a mail."""
+        for reason in (Reason.SIGN_IN_REFUSED, Reason.NO_SOURCE):
+            self.setUp()
+            refused = UNREACHABLE._replace(reason=reason)
+            for _ in range(FAILURES_AT_MOST):
+                self.destinations.leave(self.place(), [refused])
+            self.assertEqual(self.states(), ["suspended"])
+
     def test_suspension_sends_the_line_home(self) -> None:
         """Who waits when the suspension begins is refused at once, so that nothing waits in memory for a dead host."""
         places = [self.place() for _ in range(WINDOW_AT_FIRST)]

@@ -69,12 +69,14 @@ def check_config(config: Path | None) -> None:
     Prints every problem at once; then the exit code is 2.
     """
     from twisted_mail_node.directory.directory import Directory
+    from twisted_mail_node.outbound.sign_ins import SignIns
     from twisted_mail_node.policy.plugins import policies
     from twisted_mail_node.settings_checks_security import notes
 
     settings = read_settings(config)
     try:
         policies(settings.policies)
+        SignIns(settings.routes, settings.state_dir, None)
         problems = Directory(settings).problems()
     except ValueError as error:
         fail(str(error), WRONG_SETTINGS)

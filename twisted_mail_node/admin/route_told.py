@@ -27,7 +27,9 @@ LOOK_UP_TIME = 20.0
 class Relay(Protocol):
     """What is asked of ``outbound.relay.RelayManager``."""
 
-    async def explain(self, next_hop: str, tls: Any, *, transport: Any, source: str) -> dict[str, object]:
+    async def explain(
+        self, next_hop: str, tls: Any, *, transport: Any, credentials: str, source: str
+    ) -> dict[str, object]:
         """See there."""
 
 
@@ -99,7 +101,13 @@ class RouteInquiry:
         return shape
 
     async def _way(self, route: Route) -> dict[str, object]:
-        asked = self._relay.explain(route.next_hop, route.tls, transport=route.transport, source=route.source)
+        asked = self._relay.explain(
+            route.next_hop,
+            route.tls,
+            transport=route.transport,
+            credentials=route.credentials,
+            source=route.source,
+        )
         try:
             return await within(self._clock, LOOK_UP_TIME, asked)
         except DeadlineError:

@@ -53,7 +53,10 @@ def explained(
 
 def protection(demand: Demand, need: Need) -> dict[str, str]:
     """How a host is protected there, and who says so."""
+    here = stays_here(demand.next_hop)
+    if demand.credentials and need.level == "opportunistic" and not need.refusal and not here:
+        return {"level": "required", "why": f"{demand.credentials} signs in, and a password goes over TLS only"}
     why = need.refusal or need.source or ("nobody asks for more" if demand.level == "opportunistic" else "the route")
-    if stays_here(demand.next_hop):
+    if here:
         why += "; it is this machine"
     return {"level": need.protection, "why": why}

@@ -145,8 +145,10 @@ class Pool:
     # what connections call (outbound.connection.Owner)
 
     def take(self, connection: RelayConnection) -> Job | None:
-        """The job that has waited longest and may go to this host."""
+        """The job that has waited longest and may go to this host; none when another pool has waited for the slot."""
         waiting = self._waiting
+        if connection.mails >= JOBS_PER_CONNECTION and self._means.slots.is_wanted(self._limit.key, self):
+            return None
         while waiting:
             job = waiting[0]
             if job.is_over:

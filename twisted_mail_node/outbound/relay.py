@@ -189,10 +189,11 @@ class RelayManager:
             pool.renew()
 
     async def explain(
-        self, next_hop: str, tls: TlsLevel = "opportunistic", *, transport: Transport = "smtp", source: str = ""
-    ) -> dict[str, object]:
+        self, next_hop: str, tls: TlsLevel = "opportunistic", *, transport: Transport = "smtp", credentials: str = "",
+        source: str = "",
+    ) -> dict[str, object]:  # fmt: skip
         """What would be tried for a next hop and how, as ``outbound.explained`` tells it; nothing is connected to."""
-        demand = Demand(next_hop, tls, False, transport, "", source)
+        demand = Demand(next_hop, tls, False, transport, credentials, source)
         hosts: list[tuple[Found, Need]] = []
         problem = None
         try:

@@ -102,10 +102,15 @@ class Slots:
         except DeadlineError:
             raise NoSlot(f"all {most} connections that may be made at a time were in use for {SLOT_TIME:g} s") from None
 
-    def is_wanted(self, key: str) -> bool:
-        """Whether somebody waits for a slot and still needs it."""
+    def is_wanted(self, key: str, without: Owner | None = None) -> bool:
+        """Whether somebody waits for a slot and still needs it.
+
+        :param without: somebody who does not count.
+        """
         place = self._places.get(key)
-        return place is not None and any(waiter.owner.in_need for waiter in place.waiting)
+        if place is None or not place.waiting:
+            return False
+        return any(waiter.owner is not without and waiter.owner.in_need for waiter in place.waiting)
 
     def withdraw(self, owner: Owner, key: str) -> None:
         """The owner needs no more slots than it has."""
