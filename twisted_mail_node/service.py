@@ -6,7 +6,6 @@ the queue, the control socket, and last the listeners. Stopping goes the other w
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket
@@ -56,6 +55,7 @@ from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
+from twisted_mail_node.spool.lock import lock
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import StateDatabase
@@ -171,7 +171,7 @@ class MailNode(MultiService):
         settings, reactor, parts = self.settings, self._reactor, self._parts
         self._began = reactor.seconds()
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.state_dir)
+        self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
@@ -439,17 +439,3 @@ def _first_failure(failure: Failure) -> Failure:
     error: Any = failure.value
     cause: Failure = error.subFailure
     return cause
-
-
-def _lock(state_dir: Path) -> int:
-    """Hold the state directory: two nodes on one spool would deliver everything twice.
-
-    :raises OSError: another node has it.
-    """
-    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
-    return fd
