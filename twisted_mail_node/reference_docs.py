@@ -65,7 +65,6 @@ KEPT_FOR_LATER = frozenset(
     {
         Reason.EXPANDED,
         Reason.EARLY_TALKER,
-        Reason.REROUTED,
         Reason.FROZEN,
         Reason.SUPPRESSED,
         Reason.DANE_FAILED,

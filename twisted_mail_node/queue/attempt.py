@@ -24,6 +24,7 @@ from twisted.logger import Logger
 
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
@@ -33,7 +34,7 @@ from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
-from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
+from twisted_mail_node.spool.mail import NOT_TRIED, Change, Entry, Filter, Mail, State
 from twisted_mail_node.waiting import within
 
 
@@ -153,6 +154,8 @@ class Attempts:
             return None
         if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):
             return TOO_LATE
+        if entry.next_hop:
+            return Route("relay", entry.next_hop)
         address = entry.recipient.address
         try:
             route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
@@ -334,4 +337,7 @@ class Attempts:
 
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:
     """Due again, and nothing else about it changes."""
-    return Change(queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told)
+    cause = entry.cause or (NOT_TRIED if last is None else understand(last).code)
+    return Change(
+        queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told, cause
+    )

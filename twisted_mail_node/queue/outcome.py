@@ -8,6 +8,7 @@ from typing import NamedTuple
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
+from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_to_be_told, is_too_late, late, not_in_time
@@ -106,7 +107,8 @@ class Outcomes:
         """Put off, or given up when the next attempt would come too late."""
         now = self._clock.seconds()
         # What a host said is worth more than that we did not ask it.
-        last = status if attempts > entry.attempts else entry.last or status
+        tried = attempts > entry.attempts
+        last = status if tried or not entry.attempts else entry.last or status
         if is_too_late(mail.envelope, now):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
             return
@@ -115,6 +117,8 @@ class Outcomes:
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
         change = self._put_off(mail, entry, attempts, due, destination, status, last)
+        if tried:
+            change = change._replace(tried=now)
         if is_to_be_told(mail, entry, now):
             outcome.notices.append((entry._replace(attempts=attempts, destination=destination), late(last), change))
         else:
@@ -157,7 +161,10 @@ class Outcomes:
                 due,
             )
         )
-        return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told)
+        return Change(
+            mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told,
+            understand(last).code,
+        )  # fmt: skip
 
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus
@@ -174,4 +181,5 @@ class Outcomes:
                 attempts,
             )
         )
-        return entry._replace(attempts=attempts, destination=destination, last=status), status
+        cause = understand(status).code
+        return entry._replace(attempts=attempts, destination=destination, last=status, cause=cause), status
