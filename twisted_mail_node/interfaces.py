@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twisted_mail_node.queue.request import DeliveryRequest
     from twisted_mail_node.routing import Route
     from twisted_mail_node.smtp.sasl import Login
-    from twisted_mail_node.spool.mail import Change, Filter, Mail
+    from twisted_mail_node.spool.mail import Attempt, Change, Filter, Mail, Tally
 
 
 class IContent(Interface):
@@ -98,11 +98,40 @@ class ISpool(Interface):
     def find(wanted: Filter) -> Deferred[list[Mail]]:
         """Mails for an operator, oldest first, with all their recipients."""
 
+    def select(wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
+        """The queue ids of the mails that ``find`` would give, at most ``limit`` (``wanted.limit`` counts for
+        nothing), those after the queue id ``after`` only: for work on many mails, page by page."""
+
+    def tally(wanted: Filter) -> Deferred[list[Tally]]:
+        """How many unfinished recipients wait where and why, the most first; the filter narrows (``limit`` counts
+        for nothing, ``recipient`` means the recipients counted)."""
+
+    def tally_senders(wanted: Filter) -> Deferred[list[Tally]]:
+        """The same by reverse-path, for all causes and next hops: it stands in the place of the destination, in lower
+        case, ``""`` for the null one; the cause is ``""``."""
+
+    def count() -> Deferred[dict[str, int]]:
+        """How many recipients are in each state (by its name, lower case), and how many ``mails`` there are."""
+
+    def attempts(queue_id: str) -> Deferred[list[Attempt]]:
+        """Every attempt that put a recipient of the mail off, the oldest first; at most the last hundred of each."""
+
     def hold(queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Hold the unfinished recipients that are not in an attempt now; gives the queue ids found."""
 
     def release(queue_ids: Sequence[str], due: float) -> Deferred[list[str]]:
         """Let held and delayed recipients be due at ``due``; gives the queue ids found."""
+
+    def reroute(queue_ids: Sequence[str], next_hop: str, due: float) -> Deferred[list[str]]:
+        """Let unfinished recipients go to ``next_hop`` (``""``: by their routes again), due at ``due`` where they are
+        delayed, unless their sender holds them back; gives the queue ids found. An attempt under way goes on."""
+
+    def give_up(queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
+        """Note a final status for held and delayed recipients and let them be due at ``due``, to be reported; gives the
+        queue ids found.
+
+        :param cause: its code.
+        """
 
     def remove(queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Forget mails, whatever their state, without a DSN; gives the queue ids found."""

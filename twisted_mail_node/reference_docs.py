@@ -102,7 +102,6 @@ KINDS: dict[Kind, str] = {
 KEPT_FOR_LATER = frozenset(
     {
         Reason.EARLY_TALKER,
-        Reason.REROUTED,
         Reason.FROZEN,
         Reason.PACED,
         Reason.SLOWED,

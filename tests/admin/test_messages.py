@@ -107,6 +107,10 @@ class MailTest(SynchronousTestCase):
         self.assertEqual((shape["queue_id"], shape["reverse_path"]), ("q1", "joe@here.example"))
         self.assertEqual((recipient["state"], recipient["due"], recipient["attempts"]), ("delayed", 2000.0, 3))
         self.assertEqual(recipient["last"]["words"], "connection refused")
+        self.assertEqual((recipient["cause"], recipient["next_hop"]), ("", ""))
+        entry = mail("q1").entries[0]._replace(cause="connect-failed", next_hop="mx.example.com")
+        (recipient,) = mail_as_shape(mail("q1", entry))["recipients"]
+        self.assertEqual((recipient["cause"], recipient["next_hop"]), ("connect-failed", "mx.example.com"))
 
     def test_active(self) -> None:
         """A recipient that is not delayed has no due time; the null reverse-path is empty; an alias shows."""

@@ -37,6 +37,8 @@ reactor: Any = _reactor
 SIZES = {"small": 2_000, "large": 700_000}
 HEADER = b"Received: from client.example by mx.example.org\r\n"
 DUE = 4_000_000_000.0
+#: When the attempt was made that put it off.
+TRIED = 1_700_000_100.0
 RELEASE_AT = 3_500_000_000.0
 LATER = DeliveryStatus(Action.DELAYED, "4.2.1", Reason.REMOTE_DELAYED, "450 4.2.1 later", "mx.example.net", "", True)
 #: Mails of a group.
@@ -120,7 +122,8 @@ class Child:
 
     async def delayed(self, name: str) -> None:
         """Its first recipient waits."""
-        await self.spool.record([Change(self.ids[name], 0, State.DELAYED, DUE, 3, "example.net", LATER)])
+        change = Change(self.ids[name], 0, State.DELAYED, DUE, 3, "example.net", LATER, False, "greylisted", TRIED)
+        await self.spool.record([change])
 
     async def first(self, name: str) -> None:
         """Its first recipient is finished."""

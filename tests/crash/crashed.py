@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.crash.child import HEADER, content_of, envelope_of
-from twisted_mail_node.spool.mail import Entry, Filter, Mail
+from twisted_mail_node.spool.mail import Attempt, Entry, Filter, Mail
 from twisted_mail_node.spool.sqlite import Store
 
 #: Seconds a child may live before something is wrong.
@@ -98,6 +98,12 @@ class CrashCase(SynchronousTestCase):
     def entries(self, name: str) -> tuple[Entry, ...]:
         """The recipients of a mail after the start."""
         return self.restart()[name].entries
+
+    def attempts(self, name: str) -> list[Attempt]:
+        """The attempts that are kept of a mail."""
+        queue_id = self.find()[name].queue_id
+        assert self.store is not None
+        return self.store.attempts(queue_id)
 
     def check_integrity(self) -> None:
         """SQLite finds nothing wrong."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.crash.child import DUE, GROUP, LATER, RELEASE_AT, SIZES
+from tests.crash.child import DUE, GROUP, LATER, RELEASE_AT, SIZES, TRIED
 from tests.crash.crashed import RESTART, CrashCase
-from twisted_mail_node.spool.mail import State
+from twisted_mail_node.spool.mail import Attempt, State
 
 KINDS = ("small", "large")
 
@@ -103,7 +103,7 @@ class HeldBackTests(CrashCase):
         self.assertFalse(self.acknowledged("later"))
         for _ in range(2):
             for entry in self.entries("later"):
-                self.assertEqual(entry[2:], (State.DELAYED, RELEASE_AT, 0, "", None, False))
+                self.assertEqual(entry[2:], (State.DELAYED, RELEASE_AT, 0, "", None, False, "held-back", ""))
         assert self.store is not None
         self.assertEqual(self.store.take_due(RELEASE_AT - 1, 10), [])
         self.assertEqual(len(self.store.take_due(RELEASE_AT, 10)), 1)
@@ -129,7 +129,8 @@ class RecordingTests(CrashCase):
                 self.assertFalse(self.done("delayed", "a"))
                 self.assertEqual([entry.state for entry in self.find()["a"].entries], [State.ACTIVE] * 2)
                 for entry in self.entries("a"):
-                    self.assertEqual(entry[2:], (State.DELAYED, RESTART, 0, "", None, False))
+                    self.assertEqual(entry[2:], (State.DELAYED, RESTART, 0, "", None, False, "not-tried", ""))
+                self.assertEqual(self.attempts("a"), [])
                 self._close()
 
     def test_6_finished(self) -> None:
@@ -154,14 +155,15 @@ class RecordingTests(CrashCase):
             self._close()
 
     def test_7_delayed(self) -> None:
-        """7: at the instant of the commit the recipient has its next due time, the other is as it was."""
+        """7: at the instant of the commit the recipient has its next due time, its cause and its attempt."""
         for kind in KINDS:
             self.setUp()
             self.die("committed", f"{kind}:a", "delayed:a")
             self.assertFalse(self.done("delayed", "a"))
             first, second = self.entries("a")
-            self.assertEqual(first[2:], (State.DELAYED, DUE, 3, "example.net", LATER, False))
+            self.assertEqual(first[2:], (State.DELAYED, DUE, 3, "example.net", LATER, False, "greylisted", ""))
             self.assertEqual(second[2:4], (State.DELAYED, RESTART))
+            self.assertEqual(self.attempts("a"), [Attempt(TRIED, 0, "example.net", LATER)])
             self._close()
 
     def test_7_one_recipient(self) -> None:

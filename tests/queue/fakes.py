@@ -21,7 +21,19 @@ from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.settings import QueueSettings
-from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, SpoolError, State
+from twisted_mail_node.spool.mail import (
+    HELD,
+    HELD_BACK,
+    NOT_TRIED,
+    Attempt,
+    Change,
+    Entry,
+    Filter,
+    Mail,
+    SpoolError,
+    State,
+    Tally,
+)
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -71,7 +83,10 @@ class FakeIncoming:
         state, due = State.HELD if self._held else State.ACTIVE, 0.0
         if envelope.release_at > now and not self._held:
             state, due = State.DELAYED, envelope.release_at
-        entries = tuple(Entry(number, recipient, state, due) for number, recipient in enumerate(envelope.recipients))
+        cause = {State.HELD: HELD, State.DELAYED: HELD_BACK}.get(state, "")
+        entries = tuple(
+            Entry(number, recipient, state, due, cause=cause) for number, recipient in enumerate(envelope.recipients)
+        )
         mail = Mail(self.queue_id, envelope, header, Octets(self._octets), now, entries)
         self._spool.keep(mail)
         return mail
@@ -96,6 +111,7 @@ class FakeSpool:
         self.mails: dict[str, Mail] = {}
         self.finished: list[str] = []
         self.takes: list[int] = []
+        self.tried: dict[str, list[Attempt]] = {}
         self._begun = 0
 
     def keep(self, mail: Mail) -> None:
@@ -135,8 +151,12 @@ class FakeSpool:
                 destination=change.destination,
                 last=change.last,
                 told=change.told,
+                cause="" if change.state is State.FINISHED else change.cause,
             )
             self._put(mail, new)
+            if change.tried and change.last is not None and change.state is not State.FINISHED:
+                attempt = Attempt(change.tried, change.number, change.destination, change.last)
+                self.tried.setdefault(change.queue_id, []).append(attempt)
         for queue_id in {change.queue_id for change in changes}:
             mail = self.mails.get(queue_id)
             if mail is not None and all(entry.state is State.FINISHED for entry in mail.entries):
@@ -182,6 +202,52 @@ class FakeSpool:
             lambda: [mail for mail in self.mails.values() if not wanted.queue_ids or mail.queue_id in wanted.queue_ids],
         )
 
+    def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
+        def work() -> list[str]:
+            ids = list(self.mails)
+            ids = ids[ids.index(after) + 1 :] if after in ids else ids
+            return [queue_id for queue_id in ids if not wanted.queue_ids or queue_id in wanted.queue_ids][:limit]
+
+        return self._answer("select", work)
+
+    def tally(self, wanted: Filter) -> Deferred[list[Tally]]:
+        """The filter's ids and causes narrow, nothing else."""
+
+        def work() -> list[Tally]:
+            counted: dict[tuple[str, str], Tally] = {}
+            for mail in self.mails.values():
+                if wanted.queue_ids and mail.queue_id not in wanted.queue_ids:
+                    continue
+                for entry in mail.entries:
+                    if entry.state is State.FINISHED or (wanted.causes and entry.cause not in wanted.causes):
+                        continue
+                    key = entry.destination, entry.cause
+                    _, _, count, oldest = counted.get(key, Tally(*key, 0, mail.received))
+                    counted[key] = Tally(*key, count + 1, min(oldest, mail.received))
+            return sorted(counted.values(), key=lambda one: -one.recipients)
+
+        return self._answer("tally", work)
+
+    def tally_senders(self, wanted: Filter) -> Deferred[list[Tally]]:
+        def work() -> list[Tally]:
+            counted: dict[str, Tally] = {}
+            for mail in self.mails.values():
+                sender = str(mail.envelope.reverse_path or "").lower()
+                waiting = sum(entry.state is not State.FINISHED for entry in mail.entries)
+                _, _, count, oldest = counted.get(sender, Tally(sender, "", 0, mail.received))
+                counted[sender] = Tally(sender, "", count + waiting, min(oldest, mail.received))
+            return sorted(counted.values(), key=lambda one: -one.recipients)
+
+        return self._answer("tally_senders", work)
+
+    def count(self) -> Deferred[dict[str, int]]:
+        states = [entry.state for entry in self.entries()]
+        counts = {state.name.lower(): states.count(state) for state in State}
+        return self._answer("count", lambda: {"mails": len(self.mails)} | counts)
+
+    def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
+        return self._answer("attempts", lambda: list(self.tried.get(queue_id, ())))
+
     def _known(self, queue_ids: Sequence[str]) -> list[str]:
         return [queue_id for queue_id in queue_ids if queue_id in self.mails]
 
@@ -190,7 +256,8 @@ class FakeSpool:
             for queue_id in self._known(queue_ids):
                 mail = self.mails[queue_id]
                 delayed = [entry for entry in mail.entries if entry.state is State.DELAYED]
-                self._put(mail, *[entry._replace(state=State.HELD) for entry in delayed])
+                held = [entry._replace(state=State.HELD, cause=entry.cause or HELD) for entry in delayed]
+                self._put(mail, *held)
             return self._known(queue_ids)
 
         return self._answer("hold", work)
@@ -200,10 +267,40 @@ class FakeSpool:
             for queue_id in self._known(queue_ids):
                 mail = self.mails[queue_id]
                 waiting = [entry for entry in mail.entries if entry.state in (State.DELAYED, State.HELD)]
-                self._put(mail, *[entry._replace(state=State.DELAYED, due=due) for entry in waiting])
+                cause = {HELD: NOT_TRIED, HELD_BACK: NOT_TRIED}
+                released = [
+                    entry._replace(state=State.DELAYED, due=due, cause=cause.get(entry.cause, entry.cause))
+                    for entry in waiting
+                ]
+                self._put(mail, *released)
             return self._known(queue_ids)
 
         return self._answer("release", work)
+
+    def reroute(self, queue_ids: Sequence[str], next_hop: str, due: float) -> Deferred[list[str]]:
+        def work() -> list[str]:
+            for queue_id in self._known(queue_ids):
+                mail = self.mails[queue_id]
+                changed = []
+                for entry in mail.entries:
+                    if entry.state is not State.FINISHED:
+                        waits = entry.state is State.DELAYED and entry.cause != HELD_BACK
+                        changed.append(entry._replace(next_hop=next_hop, due=due if waits else entry.due))
+                self._put(mail, *changed)
+            return self._known(queue_ids)
+
+        return self._answer("reroute", work)
+
+    def give_up(self, queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
+        def work() -> list[str]:
+            for queue_id in self._known(queue_ids):
+                mail = self.mails[queue_id]
+                waiting = [entry for entry in mail.entries if entry.state in (State.DELAYED, State.HELD)]
+                given_up = [entry._replace(state=State.DELAYED, due=due, last=status, cause=cause) for entry in waiting]
+                self._put(mail, *given_up)
+            return self._known(queue_ids)
+
+        return self._answer("give_up", work)
 
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         def work() -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.spool.material import NOW, StoreCase, changed, finished, new_mail, numbers, put
+from tests.spool.material import LATER, NOW, StoreCase, changed, finished, new_mail, numbers, put
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.status import Action
 from twisted_mail_node.spool import queueid
-from twisted_mail_node.spool.mail import State
+from twisted_mail_node.spool.mail import Change, Filter, SpoolError, State
 
 
 class OperatorTests(StoreCase):
@@ -97,3 +98,94 @@ class OperatorTests(StoreCase):
             path.write_bytes(b"")
         self.assertEqual(self.store.remove(["0xABC"]), ["0xABC"])
         self.assertEqual([file.exists(), other.exists()], [False, True])
+
+
+class WaitingTests(StoreCase):
+    """Why recipients wait, and where an operator sends them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ids = {number: queueid.to_text(number) for number in range(1, 9)}
+
+    def causes(self) -> list[list[str]]:
+        """The causes of the recipients of all mails."""
+        return [[entry.cause for entry in mail.entries] for mail in self.all()]
+
+    def test_held(self) -> None:
+        """A mail that a policy holds, or its sender holds back, waits for that; released, it was not tried yet."""
+        put(self.store, new_mail(1, 2, state=State.HELD), new_mail(2, state=State.DELAYED), new_mail(3))
+        self.assertEqual(self.causes(), [["held", "held"], ["held-back"], [""]])
+        self.assertEqual(numbers(self.all(causes=("held", "held-back"), sender="joe")), [1, 2])
+        self.store.hold([self.ids[2]])
+        self.store.release(list(self.ids.values()), NOW)
+        self.assertEqual(self.causes(), [["not-tried", "not-tried"], ["not-tried"], [""]])
+
+    def test_held_by_an_operator(self) -> None:
+        """What was tried keeps its cause while an operator holds it, and afterwards."""
+        put(self.store, new_mail(1))
+        self.delay(1, NOW, cause="greylisted")
+        for order in (self.store.hold, lambda ids: self.store.release(ids, NOW)):
+            order([self.ids[1]])
+            self.assertEqual(self.causes(), [["greylisted"]])
+
+    def test_finished(self) -> None:
+        """What is finished waits for nothing: it is not counted, though its mail is still there."""
+        put(self.store, new_mail(1, 2))
+        self.delay(1, NOW, cause="greylisted")
+        changed(self.store, *finished(1, 0))
+        self.assertEqual(self.causes(), [["", ""]])
+        self.assertEqual([one.recipients for one in self.store.tally(Filter())], [1])
+
+    def test_reroute(self) -> None:
+        """Unfinished recipients go to another next hop, those that wait at once; held ones stay held, and what its
+        sender holds back keeps its time. ``""`` takes it back."""
+        put(self.store, new_mail(1, 4), new_mail(2, state=State.DELAYED), new_mail(3))
+        self.delay(1, NOW + 60, 0)
+        changed(self.store, Change(self.ids[1], 1, State.HELD, 5.0), *finished(1, 3))
+        self.assertEqual(
+            self.store.reroute([self.ids[2], self.ids[1], "x"], "[192.0.2.7]", NOW), [self.ids[2], self.ids[1]]
+        )
+        first, second, third = self.all()
+        hop = "[192.0.2.7]"
+        self.assertEqual(
+            [(entry.state, entry.due, entry.next_hop) for entry in (*first.entries, *second.entries, *third.entries)],
+            [
+                (State.DELAYED, NOW, hop), (State.HELD, 5.0, hop), (State.ACTIVE, 0.0, hop), (State.FINISHED, 0.0, ""),
+                (State.DELAYED, 0.0, hop), (State.ACTIVE, 0.0, ""),
+            ],
+        )  # fmt: skip
+        self.assertEqual(self.take()[-1].entries[0].next_hop, hop)
+        self.store.reroute([self.ids[1]], "", NOW)
+        self.assertEqual({entry.next_hop for entry in self.all()[0].entries}, {""})
+
+    def test_reroute_during_an_attempt(self) -> None:
+        """An attempt under way goes on; what it records leaves the new next hop for the next one."""
+        put(self.store, new_mail(1))
+        self.store.reroute([self.ids[1]], "mx.example.com", NOW)
+        self.delay(1, NOW + 60, cause="greylisted")
+        self.assertEqual([(one.next_hop, one.due) for one in self.all()[0].entries], [("mx.example.com", NOW + 60)])
+
+    def test_give_up(self) -> None:
+        """What waits gets a final status and is due; what is in an attempt, or finished, is left alone."""
+        put(self.store, new_mail(1, 3), new_mail(2, state=State.HELD))
+        self.delay(1, NOW + 60, 0, cause="greylisted")
+        changed(self.store, *finished(1, 2))
+        final = LATER._replace(action=Action.FAILED)
+        self.assertEqual(
+            self.store.give_up([self.ids[1], self.ids[2], "x"], final, "removed", NOW), [self.ids[1], self.ids[2]]
+        )
+        first, second = self.all()
+        self.assertEqual([entry.last for entry in first.entries], [final, None, None])
+        self.assertEqual(self.causes(), [["removed", "", ""], ["removed"]])
+        self.assertEqual(numbers(self.take()), [1, 2])
+        self.assertEqual(second.entries[0].state, State.DELAYED)
+
+    def test_side_by_side(self) -> None:
+        """Readings run side by side, and leave their connections to the next; after the end there are none."""
+        reader = self.store._reader
+        put(self.store, new_mail(1))
+        self.assertEqual(reader._reading(lambda one: reader._reading(lambda two: one is not two)), True)
+        self.assertEqual(reader.count()["mails"], 1)
+        self.assertEqual(len(reader._idle), 2)
+        reader.close()
+        self.assertRaises(SpoolError, reader.count)

@@ -1,4 +1,4 @@
-"""A spool of format 1 is opened, keeps every mail, and becomes one of format 2 without a row being written anew."""
+"""A spool of format 1 or 2 is opened, keeps every mail, and becomes one of format 3; no row is written anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.spool.material import HEADER, JOE, LATER, NOW, StoreCase, changed, ne
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.spool import database, queueid
-from twisted_mail_node.spool.mail import Change, SpoolError, State
+from twisted_mail_node.spool.mail import Attempt, Change, Filter, SpoolError, State, Tally
 from twisted_mail_node.spool.sqlite import Store
 
 #: The tables of format 1, as they were.
@@ -88,13 +88,15 @@ class UpgradeTests(StoreCase):
             self.assertEqual(first.entries[1].state, State.ACTIVE)
             self.assertEqual((second.envelope.reverse_path, second.entries[0].state), (None, State.HELD))
             self.assertIsNone(self.store.damaged)
-            self.assertEqual(self.store.connection.pragma("user_version"), 2)
+            self.assertEqual(self.store.connection.pragma("user_version"), 3)
 
     def test_texts_stay(self) -> None:
         """No text is rewritten; the new columns have their defaults."""
         self.assertEqual([row[0] for row in self.rows("SELECT envelope FROM mail")], [ENVELOPE, NULL_ENVELOPE])
         self.assertEqual(self.rows("SELECT last FROM recipient WHERE mail = 1"), [(STATUS,), (None,)])
-        self.assertEqual(set(self.rows("SELECT class, told FROM recipient")), {(1, 0)})
+        self.assertEqual(
+            set(self.rows("SELECT class, told, cause, sender, next_hop FROM recipient")), {(1, 0, "", "", "")}
+        )
 
     def test_goes_on(self) -> None:
         """Old and new mails are due side by side, are delayed again, and leave."""
@@ -111,21 +113,73 @@ class UpgradeTests(StoreCase):
         """Afterwards it has the tables and indexes of a spool that was made new."""
         other = Store(Path(self.mktemp()))
         self.addCleanup(other.close)
-        for sql in ("PRAGMA table_info(recipient)", "PRAGMA index_list(recipient)", "PRAGMA index_info(recipient_due)"):
+        tables = [row[0] for row in other.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        self.assertEqual(sorted(tables), ["attempt", "mail", "recipient"])
+        for table in tables:
+            sql = f"PRAGMA table_info({table})"
             self.assertEqual(self.rows(sql), list(other.connection.execute(sql).fetchall()), sql)
+        sql = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' ORDER BY name"
+        self.assertEqual(self.rows(sql), list(other.connection.execute(sql).fetchall()))
+
+    def test_listed(self) -> None:
+        """What waits since before is found and counted, without a cause, until its next attempt gives it one."""
+        old = queueid.to_text(1)
+        for fields in ({}, {"destination": "example.net"}, {"sender": "joe"}, {"causes": ("",)}, {"before": 2.0e9}):
+            self.assertIn(1, numbers(self.all(**fields)), fields)
+        self.assertEqual(numbers(self.all(sender="<>")), [2])
+        self.assertEqual(numbers(self.all(state=State.HELD)), [2])
+        self.assertEqual(numbers(self.all(causes=("remote-delayed",))), [])
+        self.assertIn(Tally("example.net", "", 1, NOW), self.store.tally(Filter()))
+        self.assertEqual(
+            set(self.store.tally_senders(Filter())), {Tally("joe@example.org", "", 2, NOW), Tally("", "", 1, NOW + 1)}
+        )
+        self.take(NOW + 60)
+        self.delay(1, NOW + 90, destination="example.net", attempts=4, last=LATER, cause="remote-delayed", tried=NOW)
+        self.assertEqual(numbers(self.all(causes=("remote-delayed",), sender="joe@")), [1])
+        self.assertEqual(self.store.attempts(old), [Attempt(NOW, 0, "example.net", LATER)])
+
+    def test_held(self) -> None:
+        """An operator may hold and release what waits since before."""
+        old = queueid.to_text(1)
+        self.assertEqual(self.store.hold([old]), [old])
+        self.assertEqual([one.cause for one in self.all()[0].entries], ["held", ""])
+        self.store.release([old, queueid.to_text(2)], NOW)
+        self.assertEqual(numbers(self.take(NOW)), [1, 2])
+
+    def test_started(self) -> None:
+        """A start lets what was active be due, and says why it waits."""
+        self.assertEqual(self.store.recover(NOW + 99), (2, 2))
+        self.assertEqual([one.cause for one in self.all()[0].entries], ["", "not-tried"])
+        self.assertEqual(numbers(self.all(causes=("not-tried",), sender="joe")), [1])
 
     def test_crash(self) -> None:
         """The upgrade is one transaction: where it fails, the old spool is as it was, and the next start does it."""
         self.store.close()
         self.directory = Path(self.mktemp())
         old_spool(self.directory)
-        self.patch(database, "_FROM_1", database._FROM_1 + "CREATE TABLE mail(x);")
-        self.assertRaises(SpoolError, Store, self.directory)
-        connection: Any = apsw.Connection(str(self.directory / "spool.sqlite"))
-        self.assertEqual(connection.pragma("user_version"), 1)
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(recipient)").fetchall()]
-        connection.close()
-        self.assertNotIn("class", columns)
-        self.patch(database, "_FROM_1", database._FROM_1.removesuffix("CREATE TABLE mail(x);"))
+        for name in ("_FROM_1", "_FROM_2", "_MORE"):
+            fault = self.patch(database, name, getattr(database, name) + "CREATE TABLE mail(x);")
+            self.assertRaises(SpoolError, Store, self.directory)
+            connection: Any = apsw.Connection(str(self.directory / "spool.sqlite"))
+            self.assertEqual(connection.pragma("user_version"), 1)
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(recipient)").fetchall()]
+            connection.close()
+            self.assertNotIn("class", columns)
+            fault.restore()
         self.store = Store(self.directory)
         self.assertEqual(numbers(self.all()), [1, 2])
+
+
+class From2Tests(UpgradeTests):
+    """The same, when a node of format 2 was there between."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.steps: list[str] = []
+        old_spool(self.directory)
+        connection: Any = apsw.Connection(str(self.directory / "spool.sqlite"))
+        connection.execute(database._FROM_1).fetchall()
+        connection.pragma("user_version", 2)
+        connection.close()
+        self.store = Store(self.directory)
+        self.addCleanup(lambda: self.store.close())

@@ -146,6 +146,8 @@ def _entry_as_shape(entry: Entry) -> Shape:
         "due": entry.due if entry.state is State.DELAYED else None,
         "told": bool(entry.told),
         "last": _status_as_shape(entry.last) if entry.last is not None else None,
+        "cause": entry.cause,
+        "next_hop": entry.next_hop,
     }
     if recipient.original != recipient.address:
         shape["original"] = str(recipient.original)

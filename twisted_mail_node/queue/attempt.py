@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -38,7 +39,7 @@ from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
-from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
+from twisted_mail_node.spool.mail import NOT_TRIED, Change, Entry, Filter, Mail, State
 from twisted_mail_node.state.suppressions import status_of
 from twisted_mail_node.waiting import within
 
@@ -178,7 +179,10 @@ class Attempts:
             return TOO_LATE
         address = entry.recipient.address
         try:
-            route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
+            if entry.next_hop:
+                route = rerouted(entry.next_hop)
+            else:
+                route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
         except Exception:
             _log.failure("no route for {address}", address=str(address))
             return ROUTER_BROKEN
@@ -379,6 +383,14 @@ def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
     return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
 
 
+def rerouted(next_hop: str) -> Route:
+    """Where an operator wants a recipient to go. Behind a unix socket there is a message store."""
+    return Route("relay", next_hop, transport="lmtp" if next_hop.startswith("unix:") else "smtp")
+
+
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:
     """Due again, and nothing else about it changes."""
-    return Change(queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told)
+    cause = entry.cause or (NOT_TRIED if last is None else understand(last).code)
+    return Change(
+        queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told, cause
+    )

@@ -15,6 +15,7 @@ from twisted_mail_node.events import (
     RecipientRelayed,
 )
 from twisted_mail_node.events_outbound import RecipientExpanded
+from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
@@ -124,7 +125,8 @@ class Outcomes:
         """Put off, or given up when the next attempt would come too late."""
         now = self._clock.seconds()
         # What a host said is worth more than that we did not ask it.
-        last = status if attempts > entry.attempts else entry.last or status
+        tried = attempts > entry.attempts
+        last = status if tried or not entry.attempts else entry.last or status
         if is_too_late(mail.envelope, now):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
             return
@@ -134,6 +136,8 @@ class Outcomes:
             return
         due = not_beyond_a_notice(mail, entry, self._ages, due, now)
         change = self._put_off(mail, entry, attempts, due, destination, status, last)
+        if tried:
+            change = change._replace(tried=now)
         told = told_now(mail, entry, self._ages, now)
         if told != entry.told:
             about = late(last) if (told ^ entry.told) & BY_TOLD else last
@@ -184,7 +188,10 @@ class Outcomes:
                 due,
             )
         )
-        return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told)
+        return Change(
+            mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told,
+            understand(last).code,
+        )  # fmt: skip
 
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus
@@ -202,7 +209,8 @@ class Outcomes:
                 attempts,
             )
         )
-        return entry._replace(attempts=attempts, destination=destination, last=status), status
+        cause = understand(status).code
+        return entry._replace(attempts=attempts, destination=destination, last=status, cause=cause), status
 
     def _note(self, entry: Entry, status: DeliveryStatus) -> None:
         if self._suppressions is not None:

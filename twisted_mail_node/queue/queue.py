@@ -28,7 +28,8 @@ from twisted_mail_node.queue.destinations import Destinations
 from twisted_mail_node.queue.outcome import Outcomes
 from twisted_mail_node.queue.schedule import SLICE, Schedule
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.spool.mail import Filter, Mail, State
+from twisted_mail_node.settings_routes import parse_next_hop
+from twisted_mail_node.spool.mail import Attempt, Filter, Mail, State, Tally
 from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
@@ -314,6 +315,18 @@ class OutgoingQueue:
         """Mails in the spool, oldest first, with all their recipients. :raises SpoolError: (as failure)"""
         return self._spool.find(wanted)
 
+    def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
+        """The queue ids of what ``find`` would give, page by page, see ISpool. :raises SpoolError: (as failure)"""
+        return self._spool.select(wanted, limit, after)
+
+    def tally(self, wanted: Filter) -> Deferred[list[Tally]]:
+        """How many unfinished recipients wait where and why. :raises SpoolError: (as failure)"""
+        return self._spool.tally(wanted)
+
+    def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
+        """Every attempt that put a recipient of the mail off, the oldest first. :raises SpoolError: (as failure)"""
+        return self._spool.attempts(queue_id)
+
     def hold(self, queue_ids: Sequence[str], words: str = "an operator holds it") -> Deferred[list[str]]:
         """Let the unfinished recipients wait, but for those in an attempt now; gives the queue ids found."""
         return Deferred.fromCoroutine(self._hold(queue_ids, words))
@@ -325,6 +338,14 @@ class OutgoingQueue:
     def retry(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Try again now, also where the destination is suspended; gives the queue ids found."""
         return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RETRIED))
+
+    def reroute(self, queue_ids: Sequence[str], next_hop: str) -> Deferred[list[str]]:
+        """Let unfinished recipients go to ``next_hop`` from now on, as the relay takes it (``""``: by their routes
+        again), and try those that wait for their time; gives the queue ids found. An attempt under way goes on.
+
+        :raises ValueError: (as failure) the next hop is none.
+        """
+        return Deferred.fromCoroutine(self._reroute(queue_ids, next_hop))
 
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Forget mails without a DSN; an attempt under way ends, but nothing comes of it. Gives the queue ids found."""
@@ -345,6 +366,16 @@ class OutgoingQueue:
         found = await self._spool.release(queue_ids, now)
         for queue_id in found:
             self._publish(MailChanged(queue_id, reason))
+        self._schedule.due_at(now)
+        return found
+
+    async def _reroute(self, queue_ids: Sequence[str], next_hop: str) -> list[str]:
+        if next_hop:
+            parse_next_hop(next_hop)
+        now = self._clock.seconds()
+        found = await self._spool.reroute(queue_ids, next_hop, now)
+        for queue_id in found:
+            self._publish(MailChanged(queue_id, Reason.REROUTED))
         self._schedule.due_at(now)
         return found
 

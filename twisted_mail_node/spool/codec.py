@@ -2,6 +2,7 @@
 
 Lists rather than objects: rows are many and the order of the fields is part of the format (``FORMAT``). What format 2
 added stands at the end of the lists, and only where it says something: the texts of format 1 are read as they are.
+Format 3 changes the tables alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
-FORMAT = 2
+FORMAT = 3
 
 #: Fields an envelope may have: the ten of format 1; account and TLS too; or all, with ``tls_optional`` where it is set.
 _ENVELOPE_FIELDS = frozenset({10, 12, 18, 19})

@@ -52,10 +52,31 @@ CREATE TABLE recipient(
     last TEXT,                        -- codec.encode_status
     class INTEGER NOT NULL DEFAULT 1, -- message.precedence.class_of the mail's priority
     told INTEGER NOT NULL DEFAULT 0,  -- the sender knows that it is late (DSN with the action "delayed")
+    cause TEXT NOT NULL DEFAULT '',   -- why it waits (spool.mail.Entry); '' in the first attempt and when finished
+    sender TEXT NOT NULL DEFAULT '',  -- the reverse-path in lower case, where cause says something; '' is the null one
+    next_hop TEXT NOT NULL DEFAULT '', -- where an operator wants it to go; '': by its routes
     PRIMARY KEY(mail, number)
 ) WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient(class, due) WHERE state = 1;
 CREATE INDEX mail_in_file ON mail(id) WHERE content IS NULL;
+"""
+
+#: What format 3 has more. With these indexes every unfinished recipient is counted and found without a look at the
+#: rows: by why, where, how long and for whom it waits (the ids of mails are in order of time); by its state; and what
+#: waits since a format that kept no causes. One that is delivered at its first attempt is in ``recipient_rest`` only.
+_MORE = """
+CREATE INDEX recipient_held ON recipient(mail) WHERE state = 2;
+CREATE INDEX recipient_rest ON recipient(state) WHERE state IN (0, 3);
+CREATE INDEX recipient_cause ON recipient(cause, destination, mail, sender) WHERE cause <> '';
+CREATE INDEX recipient_old ON recipient(mail) WHERE cause = '' AND state IN (1, 2);
+CREATE TABLE attempt(
+    mail INTEGER NOT NULL,
+    number INTEGER NOT NULL,          -- of the recipient
+    tried REAL NOT NULL,              -- seconds since the epoch
+    destination TEXT NOT NULL,
+    status TEXT NOT NULL,             -- codec.encode_status
+    PRIMARY KEY(mail, number, tried)
+) WITHOUT ROWID;
 """
 
 #: A spool of format 1 becomes one of format 2. No row is written: SQLite gives old rows the columns' defaults.
@@ -64,6 +85,13 @@ ALTER TABLE recipient ADD COLUMN class INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE recipient ADD COLUMN told INTEGER NOT NULL DEFAULT 0;
 DROP INDEX recipient_due;
 CREATE INDEX recipient_due ON recipient(class, due) WHERE state = 1;
+"""
+
+#: One of format 2 becomes one of format 3, in the same way. What waits keeps an empty cause until its next attempt.
+_FROM_2 = """
+ALTER TABLE recipient ADD COLUMN cause TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN sender TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN next_hop TEXT NOT NULL DEFAULT '';
 """
 
 #: apsw's own types give every column as "any SQLite value"; the rows' real types stand in the schema above.
@@ -130,7 +158,7 @@ def open_database(path: Path) -> Connection:
             connection.execute("BEGIN IMMEDIATE").fetchall()
             version = connection.pragma("user_version")  # another process may have done it meanwhile
             if version < FORMAT:
-                connection.execute(_FROM_1 if version else _SCHEMA).fetchall()
+                connection.execute(_steps(version)).fetchall()
                 connection.pragma("user_version", FORMAT)
             connection.execute("COMMIT").fetchall()
             # The journal of making it must not come back after a power failure: it would undo all that followed.
@@ -142,6 +170,13 @@ def open_database(path: Path) -> Connection:
         connection.close()
         raise
     return connection
+
+
+def _steps(version: int) -> str:
+    """The statements that make tables of this format from those of ``version``; 0 is an empty database."""
+    if not version:
+        return _SCHEMA + _MORE
+    return (_FROM_1 if version < 2 else "") + _FROM_2 + _MORE
 
 
 def open_reader(path: Path) -> Connection:

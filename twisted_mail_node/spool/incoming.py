@@ -20,7 +20,7 @@ from twisted_mail_node.spool.codec import encode_envelope, encode_recipient
 from twisted_mail_node.spool.commits import Order
 from twisted_mail_node.spool.content import FileContent, InlineContent
 from twisted_mail_node.spool.database import sync_directory
-from twisted_mail_node.spool.mail import Entry, Mail, SpoolError, State
+from twisted_mail_node.spool.mail import HELD, HELD_BACK, Entry, Mail, SpoolError, State
 from twisted_mail_node.spool.sqlite import NewMail
 from twisted_mail_node.threads import in_thread
 
@@ -185,7 +185,8 @@ class Incoming:
             if self._named and not error.unsure:
                 await in_thread(spool.reactor, self._delete)
             raise
-        entries = tuple(Entry(number, recipient, state, due) for number, recipient in enumerate(envelope.recipients))
+        cause = HELD if state is State.HELD else HELD_BACK if state is State.DELAYED else ""
+        entries = tuple([Entry(number, one, state, due, cause=cause) for number, one in enumerate(envelope.recipients)])
         return Mail(self.queue_id, envelope, header, content, received, entries)
 
     async def _finish(self) -> IContent:

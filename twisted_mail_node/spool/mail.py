@@ -35,6 +35,14 @@ class State(IntEnum):
     FINISHED = 3  #: delivered, relayed or failed and reported; kept until the whole mail is finished
 
 
+#: Why a recipient waits that was never tried: there was no room for it, or the node ended before or in the attempt.
+NOT_TRIED = "not-tried"
+#: … a policy or an operator holds it (the code of ``Reason.HELD``).
+HELD = "held"
+#: … its sender wants it kept until a time to come (RFC 4865).
+HELD_BACK = "held-back"
+
+
 class Entry(NamedTuple):
     """One recipient as the spool knows it.
 
@@ -44,7 +52,9 @@ class Entry(NamedTuple):
     :ivar destination: the next hop of the last attempt, ``""`` before the first.
     :ivar last: what the last attempt came to, ``None`` before the first.
     :ivar told: what the sender was told of the delay (``queue.notices``), 0 for nothing.
-    :ivar cause: code of the cause that stands behind ``last`` (``message.cause``), ``""`` before the first.
+    :ivar cause: why it waits: code of the cause that stands behind ``last`` (``message.cause``), or ``NOT_TRIED``,
+        ``HELD`` or ``HELD_BACK`` where there was no attempt. ``""`` in the first attempt, when it is finished, and
+        until the next attempt where a node that kept no causes put it off.
     :ivar next_hop: where an operator wants it to go instead of where its route leads; ``""``: by its route.
     """
 
@@ -113,7 +123,7 @@ class Attempt(NamedTuple):
 class Tally(NamedTuple):
     """How many recipients wait for one reason at one destination.
 
-    :ivar cause: code of the cause, ``""`` for what was not tried yet.
+    :ivar cause: see ``Entry``.
     :ivar oldest: when the oldest of their mails was accepted (seconds since the epoch).
     """
 
@@ -126,13 +136,15 @@ class Tally(NamedTuple):
 class Filter(NamedTuple):
     """Which mails an operator wants to see; empty fields do not narrow.
 
-    :ivar destination: next hop of any recipient.
+    :ivar destination: next hop of any recipient that is not finished.
     :ivar sender: part of the reverse-path (``<>`` for the null one).
     :ivar recipient: part of any recipient's address.
     :ivar state: any recipient is in this state.
-    :ivar causes: any recipient waits for one of these causes (codes of ``message.cause``).
-    :ivar after: accepted then or later (seconds since the epoch).
-    :ivar before: accepted before then.
+    :ivar causes: any recipient waits for one of these causes (``Entry.cause``).
+    :ivar after: its content began to come then or later (seconds since the epoch): that time is in the queue id.
+    :ivar before: it began to come before then.
+
+    One recipient must be all that ``destination``, ``recipient``, ``state`` and ``causes`` say.
     """
 
     queue_ids: tuple[str, ...] = ()

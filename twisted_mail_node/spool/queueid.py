@@ -34,6 +34,11 @@ class QueueIds:
         self._last = max(self._last, number >> WORKER_BITS)
 
 
+def at_time(seconds: float) -> int:
+    """The smallest id that is given at this time (seconds since the epoch) or later."""
+    return max(int((seconds - EPOCH) * 1_000_000), 0) << WORKER_BITS
+
+
 def to_text(number: int) -> str:
     """The queue id as people see it."""
     return f"{number:014x}"

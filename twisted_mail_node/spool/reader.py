@@ -1,11 +1,11 @@
 """Reading the spool: rows become mails, for the schedule and for operators.
 
-``Reader`` has a connection of its own and may be called from any thread, beside the thread that commits.
+``Reader`` has connections of its own and may be called from any thread, beside the thread that commits: a few readings
+run at the same time, so that a long one of an operator's keeps nobody else waiting.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,16 +17,30 @@ from twisted.logger import Logger
 from twisted_mail_node.interfaces import IContent
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.message.precedence import CLASSES
-from twisted_mail_node.spool import queueid
+from twisted_mail_node.spool import attempts, queueid, search
 from twisted_mail_node.spool.codec import decode_envelope, decode_recipient, decode_status
 from twisted_mail_node.spool.content import FileContent, InlineContent, RowContent
 from twisted_mail_node.spool.database import Connection, open_reader, spool_error
-from twisted_mail_node.spool.mail import Entry, Filter, Mail, SpoolError, State
+from twisted_mail_node.spool.mail import Attempt, Entry, Filter, Mail, SpoolError, State, Tally
 
 T = TypeVar("T")
 
 #: The next due time of each class; one look into the index for each.
 NEXT_DUE = " UNION ALL ".join(f"SELECT min(due) FROM recipient WHERE state = 1 AND class = {one}" for one in CLASSES)
+
+#: Recipients by state, each counted in an index; with each the number of mails whose first recipient is among them.
+COUNT = " UNION ALL ".join(
+    f"SELECT {state}, count(*), coalesce(sum(number = 0), 0) FROM recipient WHERE {condition}"
+    for state, condition in (
+        (0, "state IN (0, 3) AND state = 0"),
+        (1, "state = 1"),
+        (2, "state = 2"),
+        (3, "state IN (0, 3) AND state = 3"),
+    )
+)
+
+#: Readings at the same time; further ones wait.
+READINGS = 3
 
 _log = Logger()
 
@@ -40,21 +54,33 @@ class Reader:
     """
 
     def __init__(self, path: Path, contents: Path) -> None:
+        self._path = path
         self._contents = contents
-        self._lock = threading.Lock()
-        self._connection: Connection = open_reader(path)
+        self._places = threading.Semaphore(READINGS)
+        self._idle: list[Connection] = [open_reader(path)]
+        self._closed = False
 
     def close(self) -> None:
-        """Waits for the reading under way."""
-        with self._lock:
-            self._connection.close()
+        """Waits for the readings under way."""
+        self._closed = True
+        for _ in range(READINGS):
+            self._places.acquire()
+        while self._idle:
+            self._idle.pop().close()
+        self._places.release(READINGS)
 
     def _reading(self, work: Callable[[Connection], T]) -> T:
-        try:
-            with self._lock:
-                return work(self._connection)
-        except apsw.Error as error:
-            raise spool_error(error) from error
+        with self._places:
+            if self._closed:
+                raise SpoolError("the spool is closed")
+            try:
+                connection = self._idle.pop() if self._idle else open_reader(self._path)
+                try:
+                    return work(connection)
+                finally:
+                    self._idle.append(connection)
+            except apsw.Error as error:
+                raise spool_error(error) from error
 
     def next_due(self) -> float | None:
         """See ISpool."""
@@ -63,19 +89,16 @@ class Reader:
 
     def count(self) -> dict[str, int]:
         """How many recipients are in each state, and how many mails there are (each has one recipient number 0)."""
-        sql = "SELECT state, count(*), sum(number = 0) FROM recipient GROUP BY state"
-        rows = self._reading(lambda connection: connection.execute(sql).fetchall())
+        rows = self._reading(lambda connection: connection.execute(COUNT).fetchall())
         counts = {State(state): number for state, number, _ in rows}
-        return {"mails": sum(row[2] for row in rows)} | {state.name.lower(): counts.get(state, 0) for state in State}
+        return {"mails": sum(row[2] for row in rows)} | {state.name.lower(): counts[state] for state in State}
 
     def find(self, wanted: Filter) -> list[Mail]:
         """See ISpool. A mail whose rows cannot be understood is left out, and logged."""
-        sql, values = _search(wanted)
 
         def work(connection: Connection) -> list[Mail]:
-            ids = [row[0] for row in connection.execute(sql, values).fetchall()]
             found: list[Mail] = []
-            for mail in ids:
+            for mail in search.ids(connection, wanted, wanted.limit):
                 try:
                     kept = load(connection, self._contents, mail, self._content)
                 except ValueError:
@@ -87,6 +110,26 @@ class Reader:
 
         return self._reading(work)
 
+    def select(self, wanted: Filter, limit: int, after: str = "") -> list[str]:
+        """See ISpool."""
+        number = queueid.to_number(after)
+        found = self._reading(
+            lambda connection: search.ids(connection, wanted, limit, -1 if number is None else number)
+        )
+        return [queueid.to_text(mail) for mail in found]
+
+    def tally(self, wanted: Filter) -> list[Tally]:
+        """See ISpool."""
+        return self._reading(lambda connection: search.tally(connection, wanted))
+
+    def tally_senders(self, wanted: Filter) -> list[Tally]:
+        """See ISpool."""
+        return self._reading(lambda connection: search.tally_senders(connection, wanted))
+
+    def attempts(self, queue_id: str) -> list[Attempt]:
+        """See ISpool."""
+        return self._reading(lambda connection: attempts.of_mail(connection, queue_id))
+
     def _content(self, mail: int) -> bytes | None:
         sql = "SELECT content FROM mail WHERE id = ?"
         try:
@@ -94,40 +137,6 @@ class Reader:
         except SpoolError as error:
             raise OSError(str(error)) from error
         return rows[0][0] if rows else None
-
-
-def _search(wanted: Filter) -> tuple[str, list[object]]:
-    """The statement that gives the ids of the mails wanted, and its values."""
-    conditions, values = ["1"], list[object]()
-    if wanted.queue_ids:
-        conditions.append("id IN (SELECT value FROM json_each(?))")
-        values.append(json.dumps([queueid.to_number(text) for text in wanted.queue_ids]))
-    if wanted.sender == "<>":
-        conditions.append("json_extract(envelope, '$[0]') IS NULL")
-    elif wanted.sender:
-        conditions.append(
-            "instr(lower(json_extract(envelope, '$[0][0]') || '@' || json_extract(envelope, '$[0][1]')), ?)"
-        )
-        values.append(_lower(wanted.sender))
-    narrow: list[str] = []
-    if wanted.destination:
-        narrow.append("destination = ?")
-        values.append(wanted.destination)
-    if wanted.state is not None:
-        narrow.append("state = ?")
-        values.append(int(wanted.state))
-    if wanted.recipient:
-        narrow.append("instr(lower(json_extract(recipient, '$[0]') || '@' || json_extract(recipient, '$[1]')), ?)")
-        values.append(_lower(wanted.recipient))
-    if narrow:
-        conditions.append(f"EXISTS (SELECT 1 FROM recipient WHERE mail = id AND {' AND '.join(narrow)})")
-    values.append(wanted.limit)
-    return f"SELECT id FROM mail WHERE {' AND '.join(conditions)} ORDER BY id LIMIT ?", values
-
-
-def _lower(text: str) -> str:
-    """ASCII letters in lower case and no others, as SQLite's ``lower`` does."""
-    return text.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def load(
@@ -147,14 +156,14 @@ def load(
         return None
     received, envelope_text, header, size, eight_bit, in_file, octets = rows[0]
     entries: list[Entry] = []
-    for number, state, due, attempts, destination, recipient, last, told in connection.execute(
-        "SELECT number, state, due, attempts, destination, recipient, last, told FROM recipient"
+    for number, recipient, state, due, tries, destination, last, told, cause, next_hop in connection.execute(
+        "SELECT number, recipient, state, due, attempts, destination, last, told, cause, next_hop FROM recipient"
         " WHERE mail = ? ORDER BY number",
         (mail,),
     ).fetchall():
         decoded = decode_recipient(recipient)
         status = decode_status(last)
-        entries.append(Entry(number, decoded, State(state), due, attempts, destination, status, told))
+        entries.append(Entry(number, decoded, State(state), due, tries, destination, status, told, cause, next_hop))
     queue_id = queueid.to_text(mail)
     recipients: tuple[Recipient, ...] = tuple([entry.recipient for entry in entries])
     content: IContent

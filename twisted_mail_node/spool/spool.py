@@ -8,7 +8,7 @@ States of a mail
 States of a recipient of a kept mail (``spool.mail.State``)
     *active*     the process that accepted or took it works on it; only that process may record what became of it.
     *delayed*    waits for its due time; ``take_due`` makes it active.
-    *held*       waits for an operator; ``release`` makes it delayed.
+    *held*       waits for an operator; ``release`` makes it delayed, and so does ``give_up``, with a final status.
                  A new mail's recipients are active; held when a policy wants that; delayed when the sender has it held
                  back (RFC 4865), due at the time it named.
     *finished*   delivered, relayed, or failed and reported; waits for the mail's other recipients.
@@ -27,10 +27,12 @@ The story
        A mail that its sender has held back is not tried before its time, whatever happens: at 4 its recipients are
        delayed, not active, and a start changes nothing of that.
     7. **At that instant** when the commit of ``record`` has reached the disk, the recipient is finished, or has its
-       next due time. With the last recipient the rows go, in the same commit.
+       next due time, its cause, and the attempt among those that are kept. With the last recipient the rows go, those
+       of its attempts too, in the same commit.
     8. The content file of a mail that is gone is deleted after that commit. A crash in between leaves a file that
        no row names: as in 1.
-    9. At the start, recipients that were active become delayed and due at once; files without a row are deleted;
+    9. At the start, recipients that were active become delayed and due at once (what was in its first attempt counts
+       as not tried: nobody knows how far it came); files without a row are deleted;
        a database that cannot be read is moved aside with its content files, nothing of it is deleted, and a new one
        begins.
    10. A commit that the disk refuses (no room, I/O error) keeps none of the group: it is answered 452 or 451. What it
@@ -49,9 +51,10 @@ from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
 from twisted_mail_node.interfaces import ISpool
+from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.spool.commits import Commits, Order
 from twisted_mail_node.spool.incoming import Incoming
-from twisted_mail_node.spool.mail import Change, Filter, Mail
+from twisted_mail_node.spool.mail import Attempt, Change, Filter, Mail, Tally
 from twisted_mail_node.spool.queueid import QueueIds
 from twisted_mail_node.spool.sqlite import Store
 from twisted_mail_node.threads import in_thread
@@ -123,6 +126,18 @@ class Spool:
     def find(self, wanted: Filter) -> Deferred[list[Mail]]:
         return in_thread(self.reactor, self.store.find, wanted)
 
+    def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
+        return in_thread(self.reactor, self.store.select, wanted, limit, after)
+
+    def tally(self, wanted: Filter) -> Deferred[list[Tally]]:
+        return in_thread(self.reactor, self.store.tally, wanted)
+
+    def tally_senders(self, wanted: Filter) -> Deferred[list[Tally]]:
+        return in_thread(self.reactor, self.store.tally_senders, wanted)
+
+    def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
+        return in_thread(self.reactor, self.store.attempts, queue_id)
+
     def count(self) -> Deferred[dict[str, int]]:
         """How many recipients are in each state, and how many mails there are."""
         return in_thread(self.reactor, self.store.count)
@@ -132,6 +147,12 @@ class Spool:
 
     def release(self, queue_ids: Sequence[str], due: float) -> Deferred[list[str]]:
         return self.put(Order(work=lambda store: store.release(queue_ids, due)))
+
+    def reroute(self, queue_ids: Sequence[str], next_hop: str, due: float) -> Deferred[list[str]]:
+        return self.put(Order(work=lambda store: store.reroute(queue_ids, next_hop, due)))
+
+    def give_up(self, queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
+        return self.put(Order(work=lambda store: store.give_up(queue_ids, status, cause, due)))
 
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         return self.put(Order(work=lambda store: store.remove(queue_ids)))

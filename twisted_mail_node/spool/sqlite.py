@@ -16,7 +16,8 @@ import apsw
 from twisted.logger import Logger
 
 from twisted_mail_node.message.precedence import CLASSES, ORDINARY, Turns
-from twisted_mail_node.spool import queueid
+from twisted_mail_node.message.status import DeliveryStatus
+from twisted_mail_node.spool import attempts, orders, queueid
 from twisted_mail_node.spool.codec import FORMAT, encode_status
 from twisted_mail_node.spool.database import (
     DAMAGE,
@@ -28,8 +29,20 @@ from twisted_mail_node.spool.database import (
     set_aside,
     spool_error,
 )
-from twisted_mail_node.spool.mail import Change, Filter, Mail, SpoolError, State
-from twisted_mail_node.spool.reader import Reader, load
+from twisted_mail_node.spool.mail import (
+    HELD,
+    HELD_BACK,
+    NOT_TRIED,
+    Attempt,
+    Change,
+    Filter,
+    Mail,
+    SpoolError,
+    State,
+    Tally,
+)
+from twisted_mail_node.spool.orders import SENDER, Found
+from twisted_mail_node.spool.reader import COUNT, Reader, load
 from twisted_mail_node.spool.statements import blocks, listed, values
 
 #: take_due brings at most this much content into memory at once.
@@ -40,6 +53,17 @@ DUE = (
     "SELECT mail, number, size FROM recipient JOIN mail ON id = mail"
     " WHERE state = 1 AND class = ? AND due <= ? ORDER BY due LIMIT ?"
 )
+
+#: What was active when a process ended is due again.
+RECOVER = (
+    f"UPDATE recipient SET state = 1, due = ?, cause = iif(cause = '' AND attempts = 0, '{NOT_TRIED}', cause),"
+    f" sender = {SENDER} WHERE state IN (0, 3) AND state = 0"
+)
+_CHANGE = (
+    f"UPDATE recipient SET state = ?, due = ?, attempts = ?, destination = ?, last = ?, told = ?, cause = ?,"
+    f" sender = {SENDER} WHERE mail = ? AND number = ?"
+)
+_FINISH = "UPDATE recipient SET state = 3, cause = '' WHERE (mail, number) IN (VALUES "
 
 T = TypeVar("T")
 Row = tuple[int, float, str, bytes, int, int, "bytes | None"]
@@ -177,8 +201,12 @@ class Store:
             for number, recipient in enumerate(mail.recipients)
         ]
         for rows_block in blocks(rows):
-            sql = values("INSERT INTO recipient VALUES", "(?,?,?,?,0,'',?,NULL,?,0)", len(rows_block))
+            sql = values("INSERT INTO recipient VALUES", "(?,?,?,?,0,'',?,NULL,?,0,'','','')", len(rows_block))
             execute(sql, [v for row in rows_block for v in row])
+        for mail in mails:
+            if mail.state is not State.ACTIVE:
+                cause = HELD if mail.state is State.HELD else HELD_BACK
+                execute(f"UPDATE recipient SET cause = ?, sender = {SENDER} WHERE mail = ?", (cause, mail.row[0]))
 
     def change(self, changes: Sequence[Change]) -> None:
         """Write what became of recipients; part of a transaction. A mail whose recipients are all finished goes."""
@@ -192,16 +220,17 @@ class Store:
                 finished += (number, change.number)
             else:
                 execute(
-                    "UPDATE recipient SET state = ?, due = ?, attempts = ?, destination = ?, last = ?, told = ?"
-                    " WHERE mail = ? AND number = ?",
+                    _CHANGE,
                     (
                         int(change.state), change.due, change.attempts, change.destination,
-                        encode_status(change.last), change.told, number, change.number,
+                        encode_status(change.last), change.told, change.cause, number, change.number,
                     ),
                 )  # fmt: skip
+                if change.tried:
+                    attempts.keep(self.connection, change)
         for pairs in blocks(range(0, len(finished), 2)):
             execute(
-                listed("UPDATE recipient SET state = 3 WHERE (mail, number) IN (VALUES ", "(?,?)", len(pairs)),
+                listed(_FINISH, "(?,?)", len(pairs)),
                 finished[pairs[0] : pairs[-1] + 2],
             )
         for block in blocks(list(mails)):
@@ -215,6 +244,7 @@ class Store:
             self._gone += [queueid.to_text(row[0]) for row in rows if row[1]]
             for done_block in blocks(done):
                 execute(listed("DELETE FROM recipient WHERE mail IN (", "?", len(done_block)), done_block)
+                execute(listed("DELETE FROM attempt WHERE mail IN (", "?", len(done_block)), done_block)
 
     def _unlink(self) -> None:
         """Delete the content files of mails that are gone; one that stays is deleted at the next start."""
@@ -248,8 +278,8 @@ class Store:
 
     def _recover(self, now: float) -> tuple[int, int]:
         execute = self.connection.execute
-        execute("UPDATE recipient SET state = 1, due = ? WHERE state = 0", (now,))
-        count = execute("SELECT count(*) FROM recipient WHERE number = 0").fetchall()[0][0]
+        execute(RECOVER, (now,)).fetchall()
+        count = sum(row[2] for row in execute(COUNT).fetchall())
         largest = execute("SELECT coalesce(max(id), 0) FROM mail").fetchall()[0][0]
         named = {row[0] for row in execute("SELECT id FROM mail WHERE content IS NULL")}
         with os.scandir(self.content) as files:
@@ -313,42 +343,54 @@ class Store:
         """Mails for an operator, oldest first, with all their recipients; contents are read when wanted."""
         return self._reader.find(wanted)
 
+    def select(self, wanted: Filter, limit: int, after: str = "") -> list[str]:
+        """See ISpool."""
+        return self._reader.select(wanted, limit, after)
+
+    def tally(self, wanted: Filter) -> list[Tally]:
+        """See ISpool."""
+        return self._reader.tally(wanted)
+
+    def tally_senders(self, wanted: Filter) -> list[Tally]:
+        """See ISpool."""
+        return self._reader.tally_senders(wanted)
+
+    def attempts(self, queue_id: str) -> list[Attempt]:
+        """See ISpool."""
+        return self._reader.attempts(queue_id)
+
     def hold(self, queue_ids: Sequence[str]) -> list[str]:
         """See ISpool."""
-        return self._set(queue_ids, "UPDATE recipient SET state = 2 WHERE mail = ? AND state = 1", ())
+        return self._order(lambda: orders.change(self.connection, orders.HOLD, queue_ids))
 
     def release(self, queue_ids: Sequence[str], due: float) -> list[str]:
         """See ISpool."""
-        sql = "UPDATE recipient SET state = 1, due = ? WHERE mail = ? AND state IN (1, 2)"
-        return self._set(queue_ids, sql, (due,))
+        return self._order(lambda: orders.change(self.connection, orders.RELEASE, queue_ids, due=due))
+
+    def reroute(self, queue_ids: Sequence[str], next_hop: str, due: float) -> list[str]:
+        """See ISpool."""
+        return self._order(
+            lambda: orders.change(self.connection, orders.REROUTE, queue_ids, next_hop=next_hop, due=due)
+        )
+
+    def give_up(self, queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> list[str]:
+        """See ISpool."""
+        last = encode_status(status)
+        return self._order(
+            lambda: orders.change(self.connection, orders.GIVE_UP, queue_ids, last=last, cause=cause, due=due)
+        )
 
     def remove(self, queue_ids: Sequence[str]) -> list[str]:
         """See ISpool."""
+        return self._order(lambda: orders.remove(self.connection, queue_ids))
 
+    def _order(self, order: Callable[[], Found]) -> list[str]:
         def work() -> list[str]:
-            found = self._known(queue_ids)
-            for text in found:
-                number = queueid.to_number(text)
-                self.connection.execute("DELETE FROM recipient WHERE mail = ?", (number,))
-                sql = "DELETE FROM mail WHERE id = ? RETURNING id, content IS NULL"
-                rows = self.connection.execute(sql, (number,)).fetchall()
-                self._gone += [queueid.to_text(row[0]) for row in rows if row[1]]
+            found, gone = order()
+            self._gone += gone
             return found
 
         return self.transaction(work)
-
-    def _set(self, queue_ids: Sequence[str], sql: str, values: tuple[object, ...]) -> list[str]:
-        def work() -> list[str]:
-            found = self._known(queue_ids)
-            for text in found:
-                self.connection.execute(sql, (*values, queueid.to_number(text)))
-            return found
-
-        return self.transaction(work)
-
-    def _known(self, queue_ids: Sequence[str]) -> list[str]:
-        known = "SELECT 1 FROM mail WHERE id = ?"
-        return [text for text in queue_ids if self.connection.execute(known, (queueid.to_number(text),)).fetchall()]
 
 
 __all__ = ["Damaged", "NewMail", "Store", "spool_error"]
