@@ -66,14 +66,11 @@ KEPT_FOR_LATER = frozenset(
         Reason.EXPANDED,
         Reason.EARLY_TALKER,
         Reason.REROUTED,
-        Reason.FROZEN,
         Reason.SUPPRESSED,
         Reason.DANE_FAILED,
         Reason.MTA_STS_FAILED,
         Reason.SIGN_IN_REFUSED,
         Reason.NO_SOURCE,
-        Reason.PACED,
-        Reason.SLOWED,
     }
 )
 
@@ -117,8 +114,10 @@ FIELDS: dict[str, str] = {
     "server_name": "The name the client asked for (SNI); empty without one.",
     "session": "The session's id.",
     "size": "Octets of the content.",
-    "stage": "What it waits for.",
-    "state": "``suspended`` or ``open``.",
+    "stage": "What it is at: ``routing``, ``waiting`` (for a place), ``agent``, ``reporting``, ``recording`` …; of the "
+    "queue itself ``schedule``, ``reading``, ``room``, ``line``, ``beginning``; ``forgotten``: nobody worked on it.",
+    "state": "``suspended`` (no answer), ``slowed`` (the host asked for less), ``open`` (it answers again); ``frozen`` "
+    "and ``thawed`` by an operator.",
     "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",
     "successes": "Sessions with TLS as it should be.",
     "tls": "Version and cipher of the connection's TLS; empty without it. In ``client-presented``: of the balancer's.",

@@ -49,6 +49,7 @@ from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.routing import Router
@@ -56,6 +57,8 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.freezes import Freezes
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -80,7 +83,9 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
     room: Room
+    limits: Limits
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
@@ -163,12 +168,14 @@ class MailNode(MultiService):
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
         self.publish.observers.append(parts.log)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         parts.directory = Directory(settings)
         self._build_doors()
         parts.router = Router(settings.routes, parts.directory)
+        parts.limits = Limits(settings.destinations, settings.queue)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
@@ -205,6 +212,9 @@ class MailNode(MultiService):
             publish=self.publish,
             settings=settings.queue,
             hostname=settings.hostname,
+            limits=parts.limits,
+            exchangers_of=parts.relay.exchanger_names,
+            freezes=Freezes(parts.state),
         )
         notifier = Notifier(
             hostname=settings.hostname,
@@ -317,6 +327,8 @@ class MailNode(MultiService):
         self.settings = settings
         self._policies = made
         parts.router.reload(settings.routes)
+        parts.limits.reload(settings.destinations)
+        parts.queue.limits_changed()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
@@ -351,7 +363,7 @@ class MailNode(MultiService):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()

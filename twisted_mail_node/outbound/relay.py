@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
-from twisted_mail_node.dns.exchangers import exchangers, host_addresses
+from twisted_mail_node.dns.exchangers import NoExchanger, exchangers, host_addresses
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IResolver
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -127,6 +127,19 @@ class RelayManager:
         job = Job(request, self._reactor.seconds())
         pool.submit(job)
         return await job.done
+
+    async def exchanger_names(self, next_hop: str) -> Sequence[str]:
+        """Names of the mail exchangers of a next hop, in lower case; ``()`` when they cannot be found out now."""
+        try:
+            host, _, mx, _ = parse_next_hop(next_hop)
+            if not mx:
+                return (host.lower(),)
+            found = await exchangers(
+                self._resolver, host, own_addresses=self._own_addresses, allow_loopback=self._allow_loopback
+            )
+        except (ValueError, NoExchanger):
+            return ()
+        return [exchanger.host.lower().rstrip(".") for exchanger in found]
 
     async def close(self, seconds: float) -> None:
         """Let transfers end within ``seconds``, QUIT everywhere; what is not done by then is broken off."""

@@ -28,6 +28,7 @@ from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
+from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
@@ -120,16 +121,23 @@ class Attempts:
         self._stopped = False
         self.local_octets = 0  #: content in memory that is being delivered on this machine
 
-    async def carry(self, mail: Mail) -> None:
-        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
+    async def carry(self, mail: Mail, at: Progress) -> None:
+        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing.
+
+        :param at: is kept up to date, for the watchdog.
+        """
         entries = mail.entries
+        at.stage = Stage.ROUTING
+        at.since = 0.0
         if len(entries) == 1:  # most mails, and much cheaper than what follows
-            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries, at)
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
                 groups.setdefault(await self._way(mail, entry), []).append(entry)
-            finished = await self._carry_groups(mail, groups)
+            finished = await self._carry_groups(mail, groups, at)
+            at.stage = Stage.ASKING
+            at.since = 0.0
         if finished == len(mail.envelope.recipients) and not self._gone(mail.queue_id):
             self._publish(MailFinished(mail.queue_id, self._clock.seconds() - mail.received))
         elif finished == len(entries) or mail.queue_id in self._unsure:
@@ -164,43 +172,56 @@ class Attempts:
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
         return route
 
-    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
+    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]], at: Progress) -> int:
         """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
-        stories = [self._carry_group(mail, way, entries) for way, entries in groups.items()]
-        if len(stories) == 1:
-            return await stories[0]
-        return sum(await gatherResults([Deferred.fromCoroutine(story) for story in stories]))
+        if len(groups) == 1:
+            ((way, entries),) = groups.items()
+            return await self._carry_group(mail, way, entries, at)
+        at.stage = Stage.PARTS
+        at.since = 0.0
+        at.parts = [Progress() for _ in groups]
+        for (way, entries), part in zip(groups.items(), at.parts, strict=True):
+            part.story = Deferred.fromCoroutine(self._carry_group(mail, way, entries, part))
+        return sum(await gatherResults([part.story for part in at.parts if part.story is not None]))
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> int:
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry], at: Progress) -> int:
         """Carry recipients that go the same way; gives how many are finished and recorded so."""
         try:
             if way is None:
-                return await self._close(mail, self._outcomes.reported_later(entries))
+                return await self._close(mail, self._outcomes.reported_later(entries), at)
             if way is TOO_LATE:
-                return await self._close(mail, self._outcomes.too_late(mail, entries))
+                return await self._close(mail, self._outcomes.too_late(mail, entries), at)
             if isinstance(way, DeliveryStatus):
-                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
+                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)), at)
+            at.destination = way.next_hop
             if way.agent in WITHOUT_WINDOW:
                 octets = mail.content.octets
                 weight = len(octets) if octets is not None else 0
                 self.local_octets += weight
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)
                 self.local_octets -= weight
             else:
-                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
+                at.stage = Stage.WAITING
+                at.since = 0.0
+                fresh = not entries[0].due
+                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority), fresh)
                 if isinstance(place, Refusal):
                     if place.stopping:
                         return 0
-                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place), at)
                 if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
                     self._destinations.leave(place, ())
-                    return await self._close(mail, self._outcomes.too_late(mail, entries))
+                    return await self._close(mail, self._outcomes.too_late(mail, entries), at)
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
-            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
+            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses), at)
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
-        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
+        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)), at)
 
     async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
@@ -237,14 +258,27 @@ class Attempts:
             )
             return [BROKEN] * len(entries)
 
-    async def _close(self, mail: Mail, outcome: Outcome) -> int:
+    async def _close(self, mail: Mail, outcome: Outcome, at: Progress) -> int:
         """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
         changes, finals, notices = outcome
+        at.stage = Stage.RECORDING
+        at.since = 0.0
         finished = await self._record(changes)
         if finals:
-            finished += await self._record(await self._report(mail, finals))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            reported = await self._report(mail, finals)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            finished += await self._record(reported)
         if notices:
-            await self._record(await self._tell_of_delay(mail, notices))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            noticed = await self._tell_of_delay(mail, notices)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            await self._record(noticed)
+        at.stage = Stage.ENDED
         return finished
 
     async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
@@ -269,7 +303,11 @@ class Attempts:
         try:
             if not self._gone(queue_id):
                 told = [(entry, status) for entry, status, _ in notices]
-                await within(self._clock, NOTIFY_TIME, self._notify(mail, told, self._outcomes.end(mail)))
+                await within(
+                    self._clock,
+                    NOTIFY_TIME,
+                    self._notify(mail, told, self._outcomes.end(mail, notices[0][0].destination)),
+                )
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
             return changes
