@@ -104,6 +104,7 @@ class Outcomes:
         outcome = Outcome([], [], [])
         changes, finals, _ = outcome
         traced = bool(mail.envelope.by_mode)
+        alone = len(mail.envelope.recipients) == 1
         for entry, status in zip(entries, statuses, strict=False):
             attempts = entry.attempts + 1
             action = status.action
@@ -118,7 +119,12 @@ class Outcomes:
             if "SUCCESS" in entry.recipient.notify or (traced and action is Action.RELAYED):
                 finals.append((entry._replace(attempts=attempts, destination=destination, last=status), status))
             else:
-                changes.append(Change(mail.queue_id, entry.number, State.FINISHED, 0.0, attempts, destination, status))
+                changes.append(
+                    Change(
+                        mail.queue_id, entry.number, State.FINISHED, 0.0, attempts, destination, status,
+                        whole=alone,
+                    )
+                )  # fmt: skip
         return outcome
 
     def refused(self, mail: Mail, destination: str, entries: Iterable[Entry], refusal: Refusal) -> Outcome:

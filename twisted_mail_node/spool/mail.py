@@ -91,6 +91,7 @@ class Change(NamedTuple):
     """What ``ISpool.record`` writes for one recipient of one mail.
 
     :ivar cause: see ``Entry``.
+    :ivar whole: the recipient is finished, and the only one of its mail: the mail goes.
     :ivar tried: when the attempt was made that came to ``last`` (seconds since the epoch), 0 when there was none: it
         is kept among the recipient's attempts.
     """
@@ -105,6 +106,7 @@ class Change(NamedTuple):
     told: int = 0
     cause: str = ""
     tried: float = 0.0
+    whole: bool = False
 
 
 class Attempt(NamedTuple):
