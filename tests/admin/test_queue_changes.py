@@ -7,7 +7,9 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+import click
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -132,7 +134,7 @@ class ChangesTest(RunningCase):
         """On a terminal a long change shows how far it is."""
         said: list[str] = []
         self.patch(queue_changes, "is_watched", lambda: True)
-        self.patch(queue_changes.click, "echo", lambda words="", **options: said.append(words))
+        self.patch(click, "echo", lambda words="", **options: said.append(words))
         with queue_changes.progress(1203) as tell:
             tell(50)
             tell(500)
@@ -171,7 +173,7 @@ class DownTest(Case):
             result = self.mailnode("queue", "freeze", "gmail.example", "--why", why)
             self.assertEqual(result.exit_code, 0)
             self.assertIn("counts from its next start", result.stderr)
-        database = StateDatabase(self.state / "state.sqlite", ThreadsAtOnce())
+        database = StateDatabase(self.state / "state.sqlite", cast("Any", ThreadsAtOnce()))
         ((destination, words, since),) = Freezes(database).all()
         database.close()
         self.assertEqual((destination, words), ("gmail.example", "still"))
@@ -200,7 +202,7 @@ class ShowTest(RunningCase):
     def keep(self, *entries: Entry, content: bytes = CONTENT) -> None:
         """The queue's only mail."""
         one = mail(f"{0:014x}", *entries)
-        one.content.octets, one.content.size = content, len(content)  # type: ignore[misc]
+        one.content.octets, one.content.size = content, len(content)
         self.node.queue.mails = [one]
 
     def test_cause(self) -> None:
