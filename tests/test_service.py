@@ -513,6 +513,15 @@ class ReloadTest(NodeCase):
         self.assertFalse((self.place / "elsewhere").exists())
         self.assertEqual(len(list((self.state / "mail" / "here.test" / "joe" / "new").iterdir())), 1)
 
+    def test_destinations(self) -> None:
+        """Rules for destinations are in force at once."""
+        node = self.start()
+        self.assertEqual(node._parts.limits.of("example.net").connections, 20)
+        self.write(tables='[[destination]]\ndomains = ["example.net"]\nconnections = 3\nrates = ["5/m"]\n')
+        node.reload()
+        limit = node._parts.limits.of("example.net")
+        self.assertEqual((limit.connections, [str(rate) for rate in limit.rates]), (3, ["5/m"]))
+
     def test_log(self) -> None:
         """The event log is opened anew, for whoever renames it."""
         node = self.start()
@@ -523,6 +532,27 @@ class ReloadTest(NodeCase):
         self.reactor.advance(1)
         self.assertIn("settings-loaded", log.read_text())
         self.assertIn("node-started", log.with_suffix(".1").read_text())
+
+
+class FreezeTest(NodeCase):
+    """Frozen destinations."""
+
+    def test_restart(self) -> None:
+        """They are frozen in the next process, too."""
+        node = self.start()
+        node.queue.freeze("example.net", "not now")
+        (frozen,) = node.queue.frozen()
+        self.stop(node)
+        after = self.start()
+        self.assertEqual(after.queue.frozen(), [frozen])
+        self.assertEqual(after.status()["queue"]["destinations"][0]["state"], "frozen")
+
+    def test_no_database(self) -> None:
+        """A database that cannot be opened fails the start with words, and gives everything back."""
+        self.state.mkdir()
+        (self.state / "state.sqlite").mkdir()
+        self.assertIn("state.sqlite", str(self.fails(self.make())))
+        self.assertTrue(self.is_free())
 
 
 class StatusTest(NodeCase):

@@ -330,7 +330,7 @@ class MailFinished(NamedTuple):
 
 
 class DestinationChanged(NamedTuple):
-    """A destination's window closed or opened: ``state`` is ``suspended`` or ``open``."""
+    """A destination's window closed or opened, or an operator closed or opened it."""
 
     destination: str
     state: str

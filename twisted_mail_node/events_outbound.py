@@ -14,7 +14,8 @@ class RecipientExpanded(NamedTuple):
 
 
 class WorkStuck(NamedTuple):
-    """Something in the queue has waited longer than its deadline allows: a defect of ours. It is named and ended."""
+    """Something in the queue has waited longer than its deadline allows: a defect of ours, or a disk that hangs. It is
+    ended where that can be done."""
 
     queue_id: str
     destination: str

@@ -102,9 +102,6 @@ KINDS: dict[Kind, str] = {
 KEPT_FOR_LATER = frozenset(
     {
         Reason.EARLY_TALKER,
-        Reason.FROZEN,
-        Reason.PACED,
-        Reason.SLOWED,
     }
 )
 
@@ -149,8 +146,10 @@ FIELDS: dict[str, str] = {
     "session": "The session's id.",
     "size": "Octets of the content.",
     "source": "The address we connected from, where a ``[[source]]`` pool says which.",
-    "stage": "What it waits for.",
-    "state": "``suspended`` or ``open``.",
+    "stage": "What it is at: ``routing``, ``waiting`` (for a place), ``agent``, ``reporting``, ``recording`` …; of the "
+    "queue itself ``schedule``, ``reading``, ``room``, ``line``, ``beginning``; ``forgotten``: nobody worked on it.",
+    "state": "``suspended`` (no answer), ``slowed`` (the host asked for less), ``open`` (it answers again); ``frozen`` "
+    "and ``thawed`` by an operator.",
     "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",
     "successes": "Sessions with TLS as it should be.",
     "tls": "Version and cipher of the connection's TLS; empty without it. In ``client-presented``: of the balancer's.",

@@ -63,6 +63,7 @@ from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.freezes import Freezes
 from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.suppressions import Suppressions
 from twisted_mail_node.state.tls_levels import TlsLevels
@@ -93,8 +94,8 @@ class _Node:
     spool: Spool
     state: StateDatabase
     suppressions: Suppressions
-    limits: Limits
     room: Room
+    limits: Limits
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
@@ -267,6 +268,9 @@ class MailNode(MultiService):
             hostname=settings.hostname,
             suppressions=parts.suppressions,
             rewrite=parts.directory.forwarding.reverse_path,
+            limits=parts.limits,
+            exchangers_of=parts.relay.exchanger_names,
+            freezes=Freezes(parts.state),
         )
         notifier = Notifier(
             hostname=settings.hostname,
@@ -389,6 +393,7 @@ class MailNode(MultiService):
         parts.suppressions.reload(settings.suppression)
         parts.router.reload(settings.routes, settings.domains)
         parts.limits.reload(settings.destinations)
+        parts.queue.limits_changed()
         parts.sources.reload(settings.sources)
         parts.sign_ins.reload(sign_ins)
         parts.relay.renew()

@@ -13,7 +13,6 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
-from twisted_mail_node.state.freezes import Freezes
 
 from tests.admin.fakes import CONTENT, Bridge, FakeNode, mail
 from tests.admin.test_queue_commands import Case
@@ -29,6 +28,7 @@ from twisted_mail_node.reasons import Reason
 from twisted_mail_node.spool.content import FileContent
 from twisted_mail_node.spool.mail import Attempt, Entry, State
 from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.freezes import Freezes
 
 ANN = Address("ann", "there.example")
 BUSY = DeliveryStatus(

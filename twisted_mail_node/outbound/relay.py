@@ -166,6 +166,19 @@ class RelayManager:
         pool.submit(job)
         return await job.done
 
+    async def exchanger_names(self, next_hop: str) -> Sequence[str]:
+        """Names of the mail exchangers of a next hop, in lower case; ``()`` when they cannot be found out now."""
+        try:
+            host, _, mx, _ = parse_next_hop(next_hop)
+            if not mx:
+                return (host.lower(),)
+            found = await exchangers(
+                self._resolver, host, own_addresses=self._own_addresses, allow_loopback=self._allow_loopback
+            )
+        except (ValueError, NoExchanger):
+            return ()
+        return [exchanger.host.lower().rstrip(".") for exchanger in found]
+
     async def close(self, seconds: float) -> None:
         """Let transfers end within ``seconds``, QUIT everywhere; what is not done by then is broken off."""
         self._closing = True

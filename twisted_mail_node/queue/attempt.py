@@ -35,6 +35,7 @@ from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.gathering import Gathering
 from twisted_mail_node.queue.operator import rerouted
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
+from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
@@ -141,18 +142,25 @@ class Attempts:
         self._stopped = False
         self.local_octets = 0  #: content in memory that is being delivered on this machine
 
-    async def carry(self, mail: Mail) -> None:
-        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
+    async def carry(self, mail: Mail, at: Progress) -> None:
+        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing.
+
+        :param at: is kept up to date, for the watchdog.
+        """
         entries = mail.entries
+        at.stage = Stage.ROUTING
+        at.since = 0.0
         if len(entries) == 1:  # most mails, and much cheaper than what follows
             finished = await self._close(
-                mail, await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+                mail, await self._carry_group(mail, await self._way(mail, entries[0]), entries, at), at
             )
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
                 groups.setdefault(await self._way(mail, entry), []).append(entry)
-            finished = await self._carry_groups(mail, groups)
+            finished = await self._carry_groups(mail, groups, at)
+            at.stage = Stage.ASKING
+            at.since = 0.0
         if finished == len(mail.envelope.recipients) and not self._gone(mail.queue_id):
             self._publish(MailFinished(mail.queue_id, self._clock.seconds() - mail.received))
         elif finished == len(entries) or mail.queue_id in self._unsure:
@@ -197,23 +205,33 @@ class Attempts:
             return route._replace(reverse_path=self._rewrite(mail.envelope, entry.recipient))
         return route
 
-    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
+    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]], at: Progress) -> int:
         """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
         if len(groups) == 1:
             ((way, entries),) = groups.items()
-            return await self._close(mail, await self._carry_group(mail, way, entries))
-        gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome))
+            return await self._close(mail, await self._carry_group(mail, way, entries, at), at)
+        at.stage = Stage.PARTS
+        at.since = 0.0
+        telling = Progress()
+        at.parts = [*[Progress() for _ in groups], telling]
+        gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome, telling))
 
-        async def carry(way: _Way, entries: Sequence[Entry]) -> int:
-            outcome = await self._carry_group(mail, way, entries)
+        async def carry(way: _Way, entries: Sequence[Entry], part: Progress) -> int:
+            outcome = await self._carry_group(mail, way, entries, part)
+            part.stage = Stage.RECORDING
+            part.since = 0.0
             finished = await self._record(outcome.changes)
+            part.stage = Stage.ENDED
             gathering.add(outcome)
             return finished
 
-        stories = [Deferred.fromCoroutine(carry(way, entries)) for way, entries in groups.items()]
-        return sum(await gatherResults(stories)) + await gathering.end()
+        telling.stage = Stage.ENDED
+        for (way, entries), part in zip(groups.items(), at.parts, strict=False):
+            part.story = Deferred.fromCoroutine(carry(way, entries, part))
+        finished = sum(await gatherResults([part.story for part in at.parts if part.story is not None]))
+        return finished + await gathering.end()
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> Outcome:
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry], at: Progress) -> Outcome:
         """Carry recipients that go the same way; gives what it came to. Raises nothing."""
         try:
             if way is None:
@@ -222,14 +240,20 @@ class Attempts:
                 return self._outcomes.too_late(mail, entries)
             if isinstance(way, DeliveryStatus):
                 return self._outcomes.tried(mail, "", entries, [way] * len(entries))
+            at.destination = way.next_hop
             if way.agent in WITHOUT_WINDOW:
                 octets = mail.content.octets
                 weight = len(octets) if octets is not None else 0
                 self.local_octets += weight
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)
                 self.local_octets -= weight
             else:
-                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
+                at.stage = Stage.WAITING
+                at.since = 0.0
+                fresh = not entries[0].due
+                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority), fresh)
                 if isinstance(place, Refusal):
                     if place.stopping:
                         return Outcome([], [], [])
@@ -237,6 +261,8 @@ class Attempts:
                 if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
                     self._destinations.leave(place, ())
                     return self._outcomes.too_late(mail, entries)
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
             return self._outcomes.tried(mail, way.next_hop, entries, statuses)
@@ -279,18 +305,32 @@ class Attempts:
             )
             return [BROKEN] * len(entries)
 
-    async def _close(self, mail: Mail, outcome: Outcome) -> int:
+    async def _close(self, mail: Mail, outcome: Outcome, at: Progress) -> int:
         """Record what is decided, tell what is to be told; gives how many recipients are finished now."""
-        return await self._record(outcome.changes) + await self._tell(mail, outcome)
+        at.stage = Stage.RECORDING
+        at.since = 0.0
+        finished = await self._record(outcome.changes)
+        return finished + await self._tell(mail, outcome, at)
 
-    async def _tell(self, mail: Mail, outcome: Outcome) -> int:
+    async def _tell(self, mail: Mail, outcome: Outcome, at: Progress) -> int:
         """Report what is final or late, record that; gives how many recipients are finished now."""
         _, finals, notices = outcome
         finished = 0
         if finals:
-            finished = await self._record(await self._report(mail, finals))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            reported = await self._report(mail, finals)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            finished = await self._record(reported)
         if notices:
-            await self._record(await self._tell_of_delay(mail, notices))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            noticed = await self._tell_of_delay(mail, notices)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            await self._record(noticed)
+        at.stage = Stage.ENDED
         return finished
 
     async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
@@ -315,7 +355,11 @@ class Attempts:
         try:
             if not self._gone(queue_id):
                 told = [(entry, status) for entry, status, _ in notices]
-                await within(self._clock, NOTIFY_TIME, self._notify(mail, told, self._outcomes.end(mail)))
+                await within(
+                    self._clock,
+                    NOTIFY_TIME,
+                    self._notify(mail, told, self._outcomes.end(mail, notices[0][0].destination)),
+                )
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
             return changes

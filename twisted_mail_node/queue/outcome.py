@@ -18,8 +18,18 @@ from twisted_mail_node.events_outbound import RecipientExpanded
 from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
+from twisted_mail_node.queue.limits import Limit
 from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
-from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_too_late, late, not_in_time
+from twisted_mail_node.queue.retry import (
+    delay,
+    end,
+    expired,
+    in_time,
+    is_too_late,
+    late,
+    not_in_time,
+    put_off_until,
+)
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
 
 if TYPE_CHECKING:
@@ -45,9 +55,10 @@ class Outcome(NamedTuple):
 class Outcomes:
     """Decides about each recipient and says so.
 
-    :param retry: the retry schedule, seconds.
-    :param lifetime: seconds after which a mail that is still delayed is given up.
+    :param retry: the retry schedule, seconds, where a destination has none of its own.
+    :param lifetime: likewise, seconds after which a mail that is still delayed is given up.
     :param ages: seconds at which the sender of a mail that is still delayed is told.
+    :param limit_of: what holds for a destination, as far as it is known.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: is told of recipients that became final.
     """
@@ -62,6 +73,7 @@ class Outcomes:
         ages: Sequence[float] = (),
         random: Callable[[], float],
         suppressions: Suppressions | None = None,
+        limit_of: Callable[[str], Limit | None] = lambda destination: None,
     ) -> None:
         self._clock = clock
         self._publish = publish
@@ -70,10 +82,19 @@ class Outcomes:
         self._ages = ages
         self._random = random
         self._suppressions = suppressions
+        self._limit_of = limit_of
 
-    def end(self, mail: Mail) -> float:
-        """When the mail is given up (seconds since the epoch)."""
-        return end(mail, self._lifetime)
+    def end(self, mail: Mail, destination: str = "") -> float:
+        """When the mail is given up at this destination (seconds since the epoch)."""
+        return end(mail, self._lifetime_at(destination))
+
+    def _lifetime_at(self, destination: str) -> float:
+        limit = self._limit_of(destination)
+        return self._lifetime if limit is None else limit.lifetime
+
+    def _delay(self, attempts: int, destination: str) -> float:
+        limit = self._limit_of(destination)
+        return delay(attempts, self._retry if limit is None else limit.retry, self._random())
 
     def tried(
         self, mail: Mail, destination: str, entries: Iterable[Entry], statuses: Iterable[DeliveryStatus]
@@ -87,7 +108,7 @@ class Outcomes:
             attempts = entry.attempts + 1
             action = status.action
             if action is Action.DELAYED:
-                due = now + delay(attempts, self._retry, self._random())
+                due = now + self._delay(attempts, destination)
                 self._delayed(outcome, mail, entry, attempts, due, destination, status)
                 continue
             if action is Action.FAILED:
@@ -103,8 +124,9 @@ class Outcomes:
     def refused(self, mail: Mail, destination: str, entries: Iterable[Entry], refusal: Refusal) -> Outcome:
         """No attempt was made: delayed until the refusal's time, or given up in the words of the last attempt."""
         outcome = Outcome([], [], [])
+        due = put_off_until(mail, refusal.due, self._clock.seconds(), self._lifetime_at(destination))
         for entry in entries:
-            self._delayed(outcome, mail, entry, entry.attempts, refusal.due, destination, refusal.status)
+            self._delayed(outcome, mail, entry, entry.attempts, due, destination, refusal.status)
         return outcome
 
     def too_late(self, mail: Mail, entries: Iterable[Entry]) -> Outcome:
@@ -131,7 +153,7 @@ class Outcomes:
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
             return
         due = in_time(mail.envelope, due, now)
-        if due > end(mail, self._lifetime):
+        if due > self.end(mail, destination):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
         due = not_beyond_a_notice(mail, entry, self._ages, due, now)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random as randomness
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -20,16 +20,24 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail_node.events import MailHeld, Publish
+from twisted_mail_node.events_outbound import WorkStuck
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
-from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.message.cause import Cause, understand
+from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.message.trace import date
-from twisted_mail_node.queue.attempt import Attempts, Notify, Rewrite
-from twisted_mail_node.queue.destinations import Destinations
+from twisted_mail_node.queue.arriving import Arriving
+from twisted_mail_node.queue.attempt import ATTEMPT_GRACE, NOTIFY_TIME, ROUTE_TIME, Attempts, Notify, Rewrite
+from twisted_mail_node.queue.destinations import WAITING_TIME, Destinations
+from twisted_mail_node.queue.fetching import Fetching
+from twisted_mail_node.queue.freezing import Freezes, Freezing
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.operator import Operator
 from twisted_mail_node.queue.outcome import Outcomes
+from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.schedule import SLICE, Schedule
+from twisted_mail_node.queue.watchdog import Watchdog
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.spool.mail import Attempt, Filter, Mail, State, Tally
+from twisted_mail_node.spool.mail import Attempt, Filter, Mail, Tally
 from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
@@ -55,56 +63,33 @@ SWEEP_TIME = 60.0
 _log = Logger()
 
 
-@implementer(IIncoming)
-class Arriving:
-    """The spool's incoming mail; its ``commit`` ends with the queue knowing the mail."""
-
-    __slots__ = ("_incoming", "_queue", "_why", "abort", "write")
-
-    def __init__(self, queue: OutgoingQueue, incoming: IIncoming) -> None:
-        self._queue = queue
-        self._incoming = incoming
-        self._why = ""
-        self.write: Callable[[bytes], Coroutine[Any, Any, None]] = incoming.write
-        self.abort: Callable[[], None] = incoming.abort
-
-    @property
-    def queue_id(self) -> str:
-        """See IIncoming."""
-        return self._incoming.queue_id
-
-    @property
-    def size(self) -> int:
-        """See IIncoming."""
-        return self._incoming.size
-
-    def hold(self, why: str) -> None:
-        """See IIncoming."""
-        self._incoming.hold(why)
-        self._why = why or "held"
-
-    async def commit(self, envelope: Envelope, header: bytes) -> Mail:
-        """See IIncoming."""
-        mail = await self._incoming.commit(envelope, header)
-        if self._why:
-            self._queue.held(mail, self._why)
-        elif mail.entries[0].state is State.DELAYED:
-            self._queue.held_back(mail)
-        else:
-            self._queue.accept(mail)
-        return mail
-
-
-class _Work:
+class _Work(Progress):
     """A mail in memory from its acceptance (or its due time) to its last record."""
 
-    __slots__ = ("mail", "queue", "weight")
+    __slots__ = ("led", "mail", "queue", "weight")
 
     def __init__(self, queue: OutgoingQueue, mail: Mail) -> None:
+        super().__init__()
         self.queue = queue
         self.mail = mail
+        self.led: Led | None = None
         octets = mail.content.octets
         self.weight = MAIL_WEIGHT + (len(octets) if octets is not None else 0)
+
+    @property
+    def queue_id(self) -> str:  # type: ignore[override]
+        """See Progress."""
+        return self.mail.queue_id
+
+    def begin(self) -> None:
+        """Tell the attempt's story."""
+        self.led = led = Led(self.queue.carry(self), self.ended)
+        led.start()
+
+    def end(self) -> None:
+        """Cancel what the attempt waits for."""
+        if self.led is not None:
+            self.led.cancel()
 
     def ended(self, failure: BaseException | None) -> None:
         """The attempt's story is over."""
@@ -118,6 +103,10 @@ class OutgoingQueue:
     :param agents: delivery agents by the name a route calls them (``maildir``, ``relay``).
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
+    :param limits: what holds for each destination; none: as ``settings`` say.
+    :param exchangers_of: names of a next hop's mail exchangers, for limits that go by them; ``()`` where unknown.
+    :param freezes: where it is kept which destinations are frozen.
+    :param understanding: what stands behind a delivery status.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: addresses that are not tried any more.
     :param rewrite: gives the reverse-path that a recipient's next hop is told (SRS), ``None`` for the mail's own.
@@ -137,6 +126,10 @@ class OutgoingQueue:
         random: Callable[[], float] = randomness.random,
         suppressions: Suppressions | None = None,
         rewrite: Rewrite | None = None,
+        limits: Limits | None = None,
+        exchangers_of: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        freezes: Freezes | None = None,
+        understanding: Callable[[DeliveryStatus], Cause] = understand,
     ) -> None:
         self.hostname = hostname
         self._spool = spool
@@ -145,7 +138,17 @@ class OutgoingQueue:
         self._memory = settings.memory
         self._fresh_memory = int(settings.memory * FRESH_PART)
         self._schedule = Schedule(spool=spool, clock=clock, room=self._room, feed=self._feed)
-        self._destinations = Destinations(clock=clock, publish=publish, random=random)
+        self._fetching = Fetching(spool=spool, clock=clock, due_at=self._schedule.due_at)
+        self._destinations = Destinations(
+            clock=clock,
+            publish=publish,
+            random=random,
+            limits=limits if limits is not None else Limits((), settings),
+            exchangers_of=exchangers_of,
+            understanding=understanding,
+            fetch=self._fetching.fetch,
+        )
+        self._freezing = Freezing(destinations=self._destinations, kept=freezes, now=clock.seconds)
         outcomes = Outcomes(
             clock=clock,
             publish=publish,
@@ -154,6 +157,7 @@ class OutgoingQueue:
             random=random,
             suppressions=suppressions,
             ages=settings.delay_notices,
+            limit_of=self._destinations.limit_of,
         )
         self._attempts = Attempts(
             spool=spool,
@@ -183,18 +187,36 @@ class OutgoingQueue:
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None
         self._sweeping: IDelayedCall | None = None
+        self._works: dict[_Work, None] = {}
         self._working: dict[str, int] = {}  #: queue id -> how many of its Mail values are in work
         self._removed: set[str] = set()  #: of these, what an operator removed meanwhile
         self._mails = 0
         self._octets = 0
         self._stopping = False
         self._idle: Deferred[None] | None = None
+        self._watchdog = Watchdog(
+            clock=clock,
+            publish=publish,
+            spool=spool,
+            schedule=self._schedule,
+            destinations=self._destinations,
+            works=self._works.keys(),
+            working=self._working.keys(),
+            deadlines={
+                Stage.ROUTING: ROUTE_TIME,
+                Stage.WAITING: WAITING_TIME,
+                Stage.AGENT: settings.attempt_time + ATTEMPT_GRACE,
+                Stage.REPORTING: NOTIFY_TIME,
+            },
+            begin=self._see_to_fresh,
+        )
 
     # -- the life of the queue
 
     def start(self) -> Deferred[None]:
         """Begin with what the spool says is due. (What was active when the last process ended is due at once: the
         spool sees to that when it is opened.)"""
+        self._freezing.start()
         self._schedule.start()
         self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
         return succeed(None)
@@ -204,6 +226,7 @@ class OutgoingQueue:
         active in the spool, and is due at the next start."""
         self._stopping = True
         self._schedule.stop()
+        self._fetching.stop()
         for timer in (self._beginning, self._sweeping):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -230,8 +253,11 @@ class OutgoingQueue:
 
     def _sweep(self) -> None:
         self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
-        self._destinations.sweep()
-        self._attempts.under_way.sweep()
+        for look in (self._destinations.sweep, self._attempts.under_way.sweep, self._watchdog.look):
+            try:
+                look()
+            except Exception:
+                _log.failure("a look at what waits broke")
 
     # -- mails come in
 
@@ -265,23 +291,35 @@ class OutgoingQueue:
         self._publish(MailHeld(mail.queue_id, Reason.HELD, f"its sender holds it back until {date(due)}"))
         self._schedule.due_at(due)
 
+    def _see_to_fresh(self) -> None:
+        """The watchdog's: somebody waits to begin though no turn is planned?"""
+        if self._fresh and self._beginning is None and not self._stopping:
+            work = self._fresh[0]
+            self._publish(WorkStuck(work.mail.queue_id, "", str(Stage.BEGINNING), 0.0))
+            self._begin_fresh()
+
     def _begin_fresh(self) -> None:
         self._beginning = None
         fresh = self._fresh
         for _ in range(min(len(fresh), BEGUN_AT_ONCE)):
             work = fresh.popleft()
-            Led(self._attempts.carry(work.mail), work.ended).start()
+            work.begin()
         if fresh and self._beginning is None:
             self._beginning = self._clock.callLater(0, self._begin_fresh)
 
     def _feed(self, mail: Mail) -> None:
         """The schedule brings a mail that is due."""
-        Led(self._attempts.carry(mail), self._remember(mail).ended).start()
+        self._remember(mail).begin()
+
+    def carry(self, work: _Work) -> Coroutine[Any, Any, None]:
+        """The story of its attempt."""
+        return self._attempts.carry(work.mail, work)
 
     def _remember(self, mail: Mail) -> _Work:
         work = _Work(self, mail)
         self._mails += 1
         self._octets += work.weight
+        self._works[work] = None
         queue_id = mail.queue_id
         self._working[queue_id] = self._working.get(queue_id, 0) + 1
         return work
@@ -291,6 +329,8 @@ class OutgoingQueue:
         next start."""
         if failure is not None:
             _log_failure(failure)
+        work.led = None  # they hold each other
+        del self._works[work]
         self._mails -= 1
         self._octets -= work.weight
         queue_id = work.mail.queue_id
@@ -375,6 +415,23 @@ class OutgoingQueue:
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Forget mails without a DSN; an attempt under way ends, but nothing comes of it. Gives the queue ids found."""
         return Deferred.fromCoroutine(self._operator.remove(queue_ids))
+
+    def freeze(self, destination: str, words: str = "") -> Deferred[None]:
+        """Try nothing at this destination until it is thawed; over restarts, too. Mails still expire."""
+        self._freezing.freeze(destination, words)
+        return succeed(None)
+
+    def thaw(self, destination: str) -> Deferred[bool]:
+        """Try there again, what was put off meanwhile first. Gives whether it was frozen."""
+        return succeed(self._freezing.thaw(destination))
+
+    def frozen(self) -> list[dict[str, object]]:
+        """What is frozen: ``destination``, ``words``, ``since``."""
+        return self._freezing.frozen()
+
+    def limits_changed(self) -> None:
+        """The limits were reloaded."""
+        self._destinations.limits_changed()
 
     def status(self) -> dict[str, object]:
         """What is in memory: mails and octets in work, the next reading of the spool, the destinations."""

@@ -52,6 +52,12 @@ def end(mail: Mail, lifetime: float) -> float:
     return begin(mail) + lifetime
 
 
+def put_off_until(mail: Mail, due: float, now: float, lifetime: float) -> float:
+    """When a recipient comes again for which no attempt was made: ``due``, and once more before it is given up."""
+    last = end(mail, lifetime)
+    return last if now < last < due else due
+
+
 def expired(last: DeliveryStatus) -> DeliveryStatus:
     """What a delay becomes when the lifetime is over: failed, and still in the words of the last attempt."""
     return last._replace(action=Action.FAILED, status=EXPIRED_STATUS, reason=Reason.EXPIRED)

@@ -380,6 +380,24 @@ class Store:
             lambda: orders.change(self.connection, orders.GIVE_UP, queue_ids, last=last, cause=cause, due=due)
         )
 
+    def waiting_for(self, destination: str, now: float, until: float, limit: int) -> list[tuple[int, int]]:
+        """Mail and number of the recipients that ``hasten`` is for; from any thread."""
+        return self._reader.waiting_for(destination, now, until, limit)
+
+    def hasten(self, rows: Sequence[tuple[int, int]], due: float) -> int:
+        """Let these be due, where they are still delayed; gives how many there were."""
+
+        def work() -> int:
+            for block in blocks(rows):
+                self.connection.execute(
+                    listed("UPDATE recipient SET due = ? WHERE state = 1 AND (mail, number) IN (VALUES ", "(?,?)",
+                           len(block)),
+                    [due, *[value for row in block for value in row]],
+                )  # fmt: skip
+            return len(rows)
+
+        return self.transaction(work)
+
     def remove(self, queue_ids: Sequence[str]) -> list[str]:
         """See ISpool."""
         return self._order(lambda: orders.remove(self.connection, queue_ids))
