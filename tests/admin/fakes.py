@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -210,11 +209,14 @@ class FakeNode:
 
 
 class Bridge:
-    """A socket as ``ControlClient`` uses it, whose other end is the real control protocol of a fake node."""
+    """A socket as ``ControlClient`` uses it, whose other end is the real control protocol of a fake node.
 
-    def __init__(self, node: FakeNode) -> None:
+    :param now: what its clock says.
+    """
+
+    def __init__(self, node: FakeNode, now: float = 0.0) -> None:
         clock = ThreadsAtOnce()
-        clock.advance(time.time())
+        clock.advance(now)
         orders = Orders(node, clock, lambda: None)
         self._protocol = ControlFactory(orders, clock).buildProtocol(None)
         self._transport = EagerTransport()

@@ -30,7 +30,7 @@ class WaitingCase(Case):
         now = time.time()
         for number, hours in enumerate((1, 3, 50)):
             self.node.queue.mails[number] = replace(self.node.queue.mails[number], received=now - hours * 3600)
-        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
+        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node, time.time()))
 
 
 class ListTest(WaitingCase):
