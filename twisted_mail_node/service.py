@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from twisted_mail_node.admin.control import ControlService
 from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.admin.traffic import Traffic
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
@@ -104,6 +105,7 @@ class _Node:
     domain_tls: DomainTls
     quota: Quota
     log: EventLog
+    traffic: Traffic
 
 
 class MailNode(MultiService):
@@ -201,7 +203,8 @@ class MailNode(MultiService):
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
-        self.publish.observers.append(parts.log)
+        parts.traffic = Traffic(reactor.seconds)
+        self.publish.observers += (parts.log, parts.traffic)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
         parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
@@ -455,6 +458,10 @@ class MailNode(MultiService):
         return Deferred.fromCoroutine(self._unwind()).addBoth(lambda _: failure)
 
     # ---- for operators ---------------------------------------------------------------------------------------
+
+    def rates(self) -> tuple[float, float]:
+        """Mails accepted and finished a second, lately."""
+        return self._parts.traffic.rates()
 
     def status(self) -> dict[str, Any]:
         """What ``mailnode status`` shows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,29 @@ def check_config(config: Path | None) -> None:
 @settings_option
 @json_option
 def status(config: Path | None, for_program: bool) -> None:
-    """How the running node is."""
+    """How the running node is.
+
+    Below it, what most mail waits for, and which destinations are frozen.
+    """
+    from twisted_mail_node.admin.queue_listing import waiting_lines
+
     last = {key: value for key, value in order(config, "status").last.items() if key != "ok"}
+    waits = _waits(config)
     if for_program:
-        looks.as_json(last)
+        looks.as_json({**last, "waits": waits})
     else:
-        click.echo("\n".join(looks.facts(last)))
+        click.echo("\n".join([*looks.facts(last), *waiting_lines(waits, time.time())]))
+
+
+def _waits(config: Path | None) -> dict[str, Any]:
+    """What the queue waits for; nothing where the node cannot say it now: its status is still worth showing."""
+    from twisted_mail_node.admin.control_client import ControlError, NodeNotRunning
+
+    try:
+        top = client_for(settings_of_node(config)).ask("queue.top").last
+    except (ControlError, NodeNotRunning) as error:
+        return {"error": str(error)}
+    return {key: top[key] for key in ("counts", "by_cause", "frozen") if key in top}
 
 
 @main.command()

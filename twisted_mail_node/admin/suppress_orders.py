@@ -14,7 +14,7 @@ from twisted_mail_node.settings_problems import Misspelt
 from twisted_mail_node.settings_spelling import address as read_address
 
 if TYPE_CHECKING:
-    from twisted_mail_node.admin.orders import Result
+    from twisted_mail_node.admin.queue_orders import Result
     from twisted_mail_node.state.suppressions import Suppressed, Suppressions
 
 #: Addresses of one listing, if the request names no number.
@@ -28,7 +28,7 @@ def suppress_orders(node: Any) -> Mapping[str, Callable[[Shape], Awaitable[Resul
 
     :param node: has ``suppressions``.
     """
-    from twisted_mail_node.admin.orders import Result
+    from twisted_mail_node.admin.queue_orders import Result
 
     async def carry_out(work: Callable[[Suppressions, Shape], list[Shape]], message: Shape) -> Result:
         found = work(node.suppressions, message)

@@ -33,6 +33,7 @@ from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.gathering import Gathering
+from twisted_mail_node.queue.operator import rerouted
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
 from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.request import DeliveryRequest
@@ -187,13 +188,12 @@ class Attempts:
             return TOO_LATE
         address = entry.recipient.address
         try:
-            if entry.next_hop:
-                route = rerouted(entry.next_hop)
-            else:
-                route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
+            route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
         except Exception:
             _log.failure("no route for {address}", address=str(address))
             return ROUTER_BROKEN
+        if entry.next_hop:
+            route = rerouted(route, entry.next_hop)
         if route.agent == "none":
             words = route.next_hop or f"no rule says where mail for {address.domain} goes"
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
@@ -425,11 +425,6 @@ class Attempts:
 def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
     """The envelope as the next hop is told it."""
     return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
-
-
-def rerouted(next_hop: str) -> Route:
-    """Where an operator wants a recipient to go. Behind a unix socket there is a message store."""
-    return Route("relay", next_hop, transport="lmtp" if next_hop.startswith("unix:") else "smtp")
 
 
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mail_node.events import MailChanged, MailHeld, Publish
+from twisted_mail_node.events import MailHeld, Publish
 from twisted_mail_node.events_outbound import WorkStuck
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
 from twisted_mail_node.message.cause import Cause, understand
@@ -31,13 +31,14 @@ from twisted_mail_node.queue.destinations import WAITING_TIME, Destinations
 from twisted_mail_node.queue.fetching import Fetching
 from twisted_mail_node.queue.freezing import Freezes, Freezing
 from twisted_mail_node.queue.limits import Limits
+from twisted_mail_node.queue.operated import Operated
+from twisted_mail_node.queue.operator import Operator
 from twisted_mail_node.queue.outcome import Outcomes
 from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.schedule import SLICE, Schedule
 from twisted_mail_node.queue.watchdog import Watchdog
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.settings_routes import parse_next_hop
-from twisted_mail_node.spool.mail import Attempt, Filter, Mail, Tally
+from twisted_mail_node.spool.mail import Mail
 from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _Work(Progress):
 
 
 @implementer(IMailQueue)
-class OutgoingQueue:
+class OutgoingQueue(Operated):
     """Takes mails in, tries them, and lets an operator see and change what waits.
 
     :param agents: delivery agents by the name a route calls them (``maildir``, ``relay``).
@@ -175,6 +176,14 @@ class OutgoingQueue:
             random=random,
             suppressions=suppressions,
             rewrite=rewrite,
+        )
+        self._operator = Operator(
+            spool=spool,
+            clock=clock,
+            publish=publish,
+            due_at=self._schedule.due_at,
+            probe=self._destinations.probe,
+            removed=self._forget_when_done,
         )
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None
@@ -343,106 +352,20 @@ class OutgoingQueue:
             return 0 if self._mails else 1
         return MAILS_AT_MOST - self._mails
 
+    def _forget_when_done(self, queue_id: str) -> None:
+        """An operator removed the mail: nothing comes of an attempt under way."""
+        if queue_id in self._working:
+            self._removed.add(queue_id)
+
     def _is_gone(self, queue_id: str) -> bool:
         return queue_id in self._removed
 
     def _is_alone(self, queue_id: str) -> bool:
         return self._working.get(queue_id) == 1
 
-    # -- what an operator does
-
-    def find(self, wanted: Filter) -> Deferred[list[Mail]]:
-        """Mails in the spool, oldest first, with all their recipients. :raises SpoolError: (as failure)"""
-        return self._spool.find(wanted)
-
-    def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
-        """The queue ids of what ``find`` would give, page by page, see ISpool. :raises SpoolError: (as failure)"""
-        return self._spool.select(wanted, limit, after)
-
-    def tally(self, wanted: Filter) -> Deferred[list[Tally]]:
-        """How many unfinished recipients wait where and why. :raises SpoolError: (as failure)"""
-        return self._spool.tally(wanted)
-
-    def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
-        """Every attempt that put a recipient of the mail off, the oldest first. :raises SpoolError: (as failure)"""
-        return self._spool.attempts(queue_id)
-
-    def hold(self, queue_ids: Sequence[str], words: str = "an operator holds it") -> Deferred[list[str]]:
-        """Let the unfinished recipients wait, but for those in an attempt now; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._hold(queue_ids, words))
-
-    def release(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Let held and delayed recipients be due now; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RELEASED))
-
-    def retry(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Try again now, also where the destination is suspended; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RETRIED))
-
-    def reroute(self, queue_ids: Sequence[str], next_hop: str) -> Deferred[list[str]]:
-        """Let unfinished recipients go to ``next_hop`` from now on, as the relay takes it (``""``: by their routes
-        again), and try those that wait for their time; gives the queue ids found. An attempt under way goes on.
-
-        :raises ValueError: (as failure) the next hop is none.
-        """
-        return Deferred.fromCoroutine(self._reroute(queue_ids, next_hop))
-
-    def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Forget mails without a DSN; an attempt under way ends, but nothing comes of it. Gives the queue ids found."""
-        return Deferred.fromCoroutine(self._remove(queue_ids))
-
-    def freeze(self, destination: str, words: str = "") -> Deferred[None]:
-        """Try nothing at this destination until it is thawed; over restarts, too. Mails still expire."""
-        self._freezing.freeze(destination, words)
-        return succeed(None)
-
-    def thaw(self, destination: str) -> Deferred[bool]:
-        """Try there again, what was put off meanwhile first. Gives whether it was frozen."""
-        return succeed(self._freezing.thaw(destination))
-
-    def frozen(self) -> list[dict[str, object]]:
-        """What is frozen: ``destination``, ``words``, ``since``."""
-        return self._freezing.frozen()
-
     def limits_changed(self) -> None:
         """The limits were reloaded."""
         self._destinations.limits_changed()
-
-    async def _hold(self, queue_ids: Sequence[str], words: str) -> list[str]:
-        found = await self._spool.hold(queue_ids)
-        for queue_id in found:
-            self._publish(MailHeld(queue_id, Reason.HELD, words))
-        return found
-
-    async def _make_due(self, queue_ids: Sequence[str], reason: Reason) -> list[str]:
-        now = self._clock.seconds()
-        if reason is Reason.RETRIED:
-            for mail in await self._spool.find(Filter(queue_ids=tuple(queue_ids), limit=len(queue_ids))):
-                for entry in mail.entries:
-                    self._destinations.probe(entry.destination)
-        found = await self._spool.release(queue_ids, now)
-        for queue_id in found:
-            self._publish(MailChanged(queue_id, reason))
-        self._schedule.due_at(now)
-        return found
-
-    async def _reroute(self, queue_ids: Sequence[str], next_hop: str) -> list[str]:
-        if next_hop:
-            parse_next_hop(next_hop)
-        now = self._clock.seconds()
-        found = await self._spool.reroute(queue_ids, next_hop, now)
-        for queue_id in found:
-            self._publish(MailChanged(queue_id, Reason.REROUTED))
-        self._schedule.due_at(now)
-        return found
-
-    async def _remove(self, queue_ids: Sequence[str]) -> list[str]:
-        found = await self._spool.remove(queue_ids)
-        for queue_id in found:
-            if queue_id in self._working:
-                self._removed.add(queue_id)
-            self._publish(MailChanged(queue_id, Reason.REMOVED))
-        return found
 
     def status(self) -> dict[str, object]:
         """What is in memory: mails and octets in work, the next reading of the spool, the destinations."""

@@ -21,10 +21,13 @@ _END = (1 << 63) - 1
 
 #: Waits, or is tried again: we know why it waited.
 _CAUSED = "recipient INDEXED BY recipient_cause WHERE cause <> ''"
-#: … and is delayed: neither held nor in an attempt now. Few are that.
+#: … and is delayed: neither held nor in an attempt now. (Not by NOT IN with a pair: SQLite goes through all that is
+#: held, for each.)
 _CAUSED_DELAYED = (
-    f"{_CAUSED} AND (mail, number) NOT IN (SELECT mail, number FROM recipient WHERE state = 2)"
-    " AND (mail, number) NOT IN (SELECT mail, number FROM recipient WHERE state IN (0, 3) AND state = 0)"
+    f"{_CAUSED} AND NOT EXISTS (SELECT 1 FROM recipient AS held INDEXED BY recipient_held"
+    " WHERE held.state = 2 AND held.mail = recipient.mail AND held.number = recipient.number)"
+    " AND mail || '-' || number NOT IN (SELECT mail || '-' || number FROM recipient INDEXED BY recipient_rest"
+    " WHERE state IN (0, 3) AND state = 0)"
 )
 #: In an attempt, most of them the first.
 _ACTIVE = "recipient INDEXED BY recipient_rest WHERE state IN (0, 3) AND state = 0"
