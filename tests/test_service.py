@@ -419,9 +419,9 @@ class ReloadTest(NodeCase):
         node.tls_levels.reached("there.test", "verified")
 
         def need() -> tuple[str, str]:
-            security = node._parts.domain_tls.security
+            security = node._parts.way_out.domain_tls.security
             exchanger = Exchanger("mx.there.test", 0, ())
-            found = Found("there.test", 25, True, exchanger, node._parts.limits.of("there.test"))
+            found = Found("there.test", 25, True, exchanger, node._parts.way_out.limits.of("there.test"))
             asked = security.need(Demand("there.test", "opportunistic", False), found, "")
             found_need = self.successResultOf(Deferred.fromCoroutine(asked))
             return found_need.level, found_need.source
@@ -516,10 +516,10 @@ class ReloadTest(NodeCase):
     def test_destinations(self) -> None:
         """Rules for destinations are in force at once."""
         node = self.start()
-        self.assertEqual(node._parts.limits.of("example.net").connections, 20)
+        self.assertEqual(node._parts.way_out.limits.of("example.net").connections, 20)
         self.write(tables='[[destination]]\ndomains = ["example.net"]\nconnections = 3\nrates = ["5/m"]\n')
         node.reload()
-        limit = node._parts.limits.of("example.net")
+        limit = node._parts.way_out.limits.of("example.net")
         self.assertEqual((limit.connections, [str(rate) for rate in limit.rates]), (3, ["5/m"]))
 
     def test_log(self) -> None:

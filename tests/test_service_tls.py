@@ -21,7 +21,7 @@ class DomainTlsTest(NodeCase):
     def begin(self, **settings: str) -> Any:
         """Of a node that runs."""
         self.node = self.start(**settings)
-        return self.node._parts.domain_tls
+        return self.node._parts.way_out.domain_tls
 
     def test_report(self) -> None:
         """What is counted today is reported tomorrow: the report enters by the queue's door and is delivered here."""

@@ -25,7 +25,6 @@ from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.directory.srs_keys import srs_keys
-from twisted_mail_node.dns.resolver import StubResolver
 from twisted_mail_node.eventlog import EventLog, open_event_log
 from twisted_mail_node.events import (
     NodeStarted,
@@ -41,23 +40,18 @@ from twisted_mail_node.message.address import Address
 from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
 from twisted_mail_node.net.listening import bind, first_failure, listen, place_of
-from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
-from twisted_mail_node.net.transport import connect
-from twisted_mail_node.outbound.relay import RelayManager
 from twisted_mail_node.outbound.sign_ins import SignIns
-from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
-from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
-from twisted_mail_node.service_tls import DomainTls
+from twisted_mail_node.service_outbound import WayOut
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
@@ -93,16 +87,10 @@ class _Node:
     router: Router
     spool: Spool
     state: StateDatabase
-    suppressions: Suppressions
     room: Room
-    limits: Limits
     queue: OutgoingQueue
     maildir: MaildirStore
-    relay: RelayManager
-    sources: Sources
-    sign_ins: SignIns
-    resolver: StubResolver
-    domain_tls: DomainTls
+    way_out: WayOut
     quota: Quota
     log: EventLog
     traffic: Traffic
@@ -147,23 +135,25 @@ class MailNode(MultiService):
     @property
     def suppressions(self) -> Suppressions:
         """The suppression list of the running node."""
-        return self._parts.suppressions
+        return self._parts.way_out.suppressions
 
     @property
     def inquiry(self) -> RouteInquiry:
         """Answers what would become of a mail."""
         parts = self._parts
-        return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
+        return RouteInquiry(
+            parts.directory, parts.router, parts.way_out.relay, self._reactor, lambda: parts.queue.status()
+        )
 
     @property
     def tls_levels(self) -> TlsLevels:
         """The protection that was reached with domains."""
-        return self._parts.domain_tls.levels
+        return self._parts.way_out.domain_tls.levels
 
     @property
     def tls_results(self) -> TlsResults:
         """What came of TLS with other hosts."""
-        return self._parts.domain_tls.results
+        return self._parts.way_out.domain_tls.results
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -223,53 +213,23 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
-        parts.resolver = StubResolver(
-            servers=settings.resolver.servers,
-            reactor=reactor,
-            timeout=settings.resolver.timeout,
-            attempts=settings.resolver.attempts,
-            trusted=settings.resolver.trusted,
+        parts.way_out = way_out = WayOut(
+            settings, reactor, self.publish, state=parts.state, directory=parts.directory, tls=parts.tls_client
         )
-        parts.domain_tls = DomainTls(
-            settings, reactor, self.publish, state=parts.state, resolver=parts.resolver, tls=parts.tls_client
-        )
-        parts.limits = Limits(settings.destinations, settings.queue)
-        parts.sources = Sources(settings.sources)
-        parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
-        parts.relay = RelayManager(
-            hostname=settings.hostname,
-            resolver=parts.resolver,
-            reactor=reactor,
-            publish=self.publish,
-            settings=settings.queue,
-            own_addresses=own_addresses(),
-            allow_loopback=settings.queue.loopback_exchangers,
-            tls=parts.tls_client,
-            handshake_time=settings.tls.handshake_time,
-            security=parts.domain_tls.security,
-            connect=connect,
-            limits=parts.limits,
-            sources=parts.sources,
-            sign_ins=parts.sign_ins,
-        )
-        parts.suppressions = Suppressions(
-            parts.state, settings.suppression, reactor.seconds, self.publish, parts.directory.is_local
-        )
-        parts.suppressions.start(reactor)
         notifier: Notifier
         parts.queue = OutgoingQueue(
             spool=parts.spool,
             router=parts.router,
-            agents={"maildir": parts.maildir, "relay": parts.relay},
+            agents={"maildir": parts.maildir, "relay": way_out.relay},
             notify=lambda mail, told, until=None: notifier(mail, told, until),
             clock=reactor,
             publish=self.publish,
             settings=settings.queue,
             hostname=settings.hostname,
-            suppressions=parts.suppressions,
+            suppressions=way_out.suppressions,
             rewrite=parts.directory.forwarding.reverse_path,
-            limits=parts.limits,
-            exchangers_of=parts.relay.exchanger_names,
+            limits=way_out.limits,
+            exchangers_of=way_out.relay.exchanger_names,
             freezes=Freezes(parts.state),
         )
         notifier = Notifier(
@@ -330,7 +290,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
-        parts.domain_tls.start(parts.queue, parts.directory)
+        parts.way_out.domain_tls.start(parts.queue, parts.directory)
 
     def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
@@ -390,18 +350,13 @@ class MailNode(MultiService):
         self.settings = settings
         self._keys = keys
         self._policies = made
-        parts.suppressions.reload(settings.suppression)
         parts.router.reload(settings.routes, settings.domains)
-        parts.limits.reload(settings.destinations)
+        parts.way_out.reload(settings, sign_ins)
         parts.queue.limits_changed()
-        parts.sources.reload(settings.sources)
-        parts.sign_ins.reload(sign_ins)
-        parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
         parts.certificates.reload(settings)
-        parts.domain_tls.reload(settings)
         for factory in self._factories:
             factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
@@ -419,9 +374,9 @@ class MailNode(MultiService):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
-        self._parts.domain_tls.stop_reports()
+        self._parts.way_out.domain_tls.stop_reports()
         await self._parts.queue.stop(STOP_QUEUE)
-        await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
+        await Deferred.fromCoroutine(self._parts.way_out.relay.close(STOP_QUEUE))
         await self._parts.maildir.close()
         await maybeDeferred(super().stopService)
         self.publish(NodeStopped(round(self._reactor.seconds() - began, 3)))
@@ -429,7 +384,7 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication", "suppressions", "domain_tls"):
+        for name in ("certificates", "authentication", "way_out"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
@@ -476,8 +431,8 @@ class MailNode(MultiService):
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
-            "relay": self._parts.relay.status(),
-            "suppressions": self._parts.suppressions.status(),
+            "relay": self._parts.way_out.relay.status(),
+            "suppressions": self._parts.way_out.suppressions.status(),
         }
 
 

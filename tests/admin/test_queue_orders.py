@@ -249,6 +249,13 @@ class HarmTest(QueueCase):
             self.assertNotIn("broke", last["error"])
             self.assertTrue(last["error"].isprintable())
 
+    def test_seen(self) -> None:
+        """What an error repeats of the request can be seen."""
+        self.start()
+        for hop in ("::%\x85", "[\x1b[2J]", "a\u2028b", "\ud800"):
+            (last,) = self.ask(command="queue.reroute", ids=[f"{0:014x}"], next_hop=hop)
+            self.assertTrue(not last["ok"] and last["error"].isprintable(), repr(last))
+
     def test_by(self) -> None:
         """Everything that can be counted by is."""
         for by in BY:

@@ -161,7 +161,9 @@ class ControlProtocol(LineOnlyReceiver):
             request = decode(line)
             items, last = await within(self._factory.clock, ORDER_TIME, self._factory.orders.carry_out(request))
         except RequestError as error:
-            return Result((), {"ok": False, "error": str(error)})
+            # It may repeat what was asked: of that only what can be seen goes to somebody's terminal (attack T20).
+            words = "".join([sign if sign.isprintable() else "?" for sign in str(error)])
+            return Result((), {"ok": False, "error": words})
         except DeadlineError:
             return Result((), {"ok": False, "error": f"the order was not carried out within {ORDER_TIME:g} s"})
         except Exception:

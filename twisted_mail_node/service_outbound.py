@@ -1,0 +1,89 @@
+"""The way out to other hosts: resolver, limits, sources, sign-ins, protection, the relay, and whom nothing is sent to.
+A part of the composition root: built, reloaded and stopped by ``service``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.dns.resolver import StubResolver
+from twisted_mail_node.events import Publisher
+from twisted_mail_node.net.own import own_addresses
+from twisted_mail_node.net.tls_client import TlsClient
+from twisted_mail_node.net.transport import connect
+from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.sources import Sources
+from twisted_mail_node.queue.limits import Limits
+from twisted_mail_node.service_tls import DomainTls
+from twisted_mail_node.settings import Settings
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.suppressions import Suppressions
+
+
+class WayOut:
+    """These parts.
+
+    :ivar domain_tls: what is asked and known of other domains' TLS.
+    :ivar limits: what holds for destinations.
+    :ivar suppressions: addresses that are not tried any more.
+    :raises ValueError: a file that the settings name cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        publish: Publisher,
+        *,
+        state: StateDatabase,
+        directory: Directory,
+        tls: TlsClient,
+    ) -> None:
+        resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+            trusted=settings.resolver.trusted,
+        )
+        self.domain_tls = DomainTls(settings, reactor, publish, state=state, resolver=resolver, tls=tls)
+        self.limits = Limits(settings.destinations, settings.queue)
+        self.sources = Sources(settings.sources)
+        self.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
+        self.relay = RelayManager(
+            hostname=settings.hostname,
+            resolver=resolver,
+            reactor=reactor,
+            publish=publish,
+            settings=settings.queue,
+            own_addresses=own_addresses(),
+            allow_loopback=settings.queue.loopback_exchangers,
+            tls=tls,
+            handshake_time=settings.tls.handshake_time,
+            security=self.domain_tls.security,
+            connect=connect,
+            limits=self.limits,
+            sources=self.sources,
+            sign_ins=self.sign_ins,
+        )
+        self.suppressions = Suppressions(state, settings.suppression, reactor.seconds, publish, directory.is_local)
+        self.suppressions.start(reactor)
+
+    def reload(self, settings: Settings, sign_ins: SignIns) -> None:
+        """Let other settings be in force.
+
+        :param sign_ins: made of them already, for that may fail.
+        """
+        self.suppressions.reload(settings.suppression)
+        self.limits.reload(settings.destinations)
+        self.sources.reload(settings.sources)
+        self.sign_ins.reload(sign_ins)
+        self.relay.renew()
+        self.domain_tls.reload(settings)
+
+    def stop(self) -> None:
+        """Write what was learned, and end what is under way."""
+        self.suppressions.stop()
+        self.domain_tls.stop()
