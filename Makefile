@@ -19,6 +19,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m twisted_mail_node.settings_docs > docs/settings.rst
 	$(BIN)/python -m twisted_mail_node.reference_docs reasons > docs/reasons.rst
 	$(BIN)/python -m twisted_mail_node.reference_docs events > docs/events.rst
+	$(BIN)/python -m twisted_mail_node.reference_docs causes > docs/causes.rst
 
 clean:
 	rm -rf $(VENV) _trial_temp* .mypy_cache .ruff_cache .hypothesis

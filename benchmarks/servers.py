@@ -283,15 +283,19 @@ def _master(prototype: str, port: int, implicit_port: int) -> str:
 
 
 class SinkProcess:
-    """The next hop: ``smtp-sink`` where it is installed, else our own."""
+    """The next hop: ``smtp-sink`` where it is installed, else our own.
 
-    def __init__(self, own: bool = False) -> None:
+    :param own: ours in any case; ``places`` and ``latency`` (see ``sink.py``) need it.
+    """
+
+    def __init__(self, own: bool = False, places: int = 1, latency: float = 0.0) -> None:
         self.port = machine.free_port()
-        found = None if own else shutil.which("smtp-sink", path="/usr/sbin:/usr/bin")
+        found = None if own or places > 1 or latency else shutil.which("smtp-sink", path="/usr/sbin:/usr/bin")
         if found:
             command = [found, "-c", *(["-u", "nobody"] if os.getuid() == 0 else []), f"127.0.0.1:{self.port}", "2000"]
         else:
             command = [sys.executable, str(Path(__file__).with_name("sink.py")), f"127.0.0.1:{self.port}"]
+            command += ["--places", str(places), "--latency", str(latency)]
         self.name = Path(command[0]).name if found else "sink.py"
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self._process.stdout is not None

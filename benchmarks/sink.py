@@ -1,5 +1,8 @@
 """Takes mail over SMTP on this machine and keeps none of it: the next hop of the relaying benchmark.
 
+With ``--latency`` it answers as a host far away would, each reply so many seconds after what it answers; with
+``--places`` it listens on so many loopback addresses, as many hosts.
+
 Speaks EHLO, PIPELINING (RFC 2920) and DATA, and prints ``sess=… quit=… mesg=…`` on standard output as Postfix's
 ``smtp-sink -c`` does. It looks for the end of the content only, so it costs little; it is no model of a server.
 """
@@ -7,6 +10,7 @@ Speaks EHLO, PIPELINING (RFC 2920) and DATA, and prints ``sess=… quit=… mesg
 from __future__ import annotations
 
 import argparse
+import heapq
 import os
 import resource
 import select
@@ -38,18 +42,24 @@ class _Session:
 class Sink:
     """The listening socket and its sessions."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._listener = socket.create_server(address, backlog=2000)
-        self._listener.setblocking(False)
+    def __init__(self, address: tuple[str, int], places: int = 1, latency: float = 0.0) -> None:
         self._epoll = select.epoll()
-        self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+        self._listeners: dict[int, socket.socket] = {}
+        self._latency = latency
+        self._late: list[tuple[float, int, _Session, bytes]] = []  # replies on their way, the next one first
+        self._number = 0
+        for place in range(places):
+            listener = socket.create_server((place_of(place), address[1]) if place else address, backlog=2000)
+            listener.setblocking(False)
+            self._listeners[listener.fileno()] = listener
+            self._epoll.register(listener.fileno(), select.EPOLLIN)
         self._open: dict[int, _Session] = {}
         self.sessions = self.quits = self.mails = 0
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        return int(self._listener.getsockname()[1])
+        return int(next(iter(self._listeners.values())).getsockname()[1])
 
     def run(self) -> None:
         """Serve until killed, or until who started it is gone."""
@@ -58,30 +68,51 @@ class Sink:
         while os.getppid() == parent:
             deadline = time.monotonic() + REPORT
             while (left := deadline - time.monotonic()) > 0:
+                if self._late:
+                    left = min(left, max(0.0, self._late[0][0] - time.monotonic()))
                 for fd, _ in self._epoll.poll(left, 256):
                     session = self._open.get(fd)
                     if session is None:
-                        self._accept()
+                        self._accept(self._listeners[fd])
                     else:
                         self._serve(session)
+                self._arrive()
             now = (self.sessions, self.quits, self.mails)
             if now != reported:
                 reported = now
                 sys.stdout.write("sess={} quit={} mesg={}\r".format(*now))
                 sys.stdout.flush()
 
-    def _accept(self) -> None:
+    def _say(self, session: _Session, octets: bytes) -> None:
+        """Send it, now or as late as it would come from far away."""
+        if not self._latency:
+            session.sock.send(octets)
+            return
+        self._number += 1
+        heapq.heappush(self._late, (time.monotonic() + self._latency, self._number, session, octets))
+
+    def _arrive(self) -> None:
+        """Send what is on its way and should be there."""
+        now = time.monotonic()
+        while self._late and self._late[0][0] <= now:
+            _, _, session, octets = heapq.heappop(self._late)
+            try:
+                session.sock.send(octets)
+            except OSError:
+                pass  # it is gone
+
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(100):
             try:
-                sock, _ = self._listener.accept()
+                sock, _ = listener.accept()
             except BlockingIOError:
                 return
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open[sock.fileno()] = _Session(sock)
+            session = self._open[sock.fileno()] = _Session(sock)
             self._epoll.register(sock.fileno(), select.EPOLLIN)
             self.sessions += 1
-            sock.send(_GREETING)
+            self._say(session, _GREETING)
 
     def _serve(self, session: _Session) -> None:
         try:
@@ -89,7 +120,7 @@ class Sink:
             if octets:
                 replies = self._replies(session, session.rest + octets)
                 if replies:
-                    session.sock.send(replies)
+                    self._say(session, replies)
             if octets and not (replies and replies.endswith(b"221 bye\r\n")):
                 return
         except BlockingIOError:
@@ -133,10 +164,19 @@ class Sink:
         return b"".join(replies)
 
 
+def place_of(number: int) -> str:
+    """The address of one of many places; the first is 127.0.0.1."""
+    if not number:
+        return "127.0.0.1"
+    return f"127.1.{number // 250}.{number % 250 + 1}"
+
+
 def main() -> None:
     """Read the command line and serve."""
     options = argparse.ArgumentParser(description="Takes mail on this machine and keeps none.")
     options.add_argument("address", help="host:port, a loopback address")
+    options.add_argument("--places", type=int, default=1, help="loopback addresses to listen on (%(default)s)")
+    options.add_argument("--latency", type=float, default=0.0, help="seconds until a reply arrives (%(default)s)")
     chosen = options.parse_args()
     try:
         address = loopback(chosen.address)
@@ -145,7 +185,7 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        Sink(address).run()
+        Sink(address, chosen.places, chosen.latency).run()
     except KeyboardInterrupt:
         pass
 

@@ -19,9 +19,9 @@ PACKAGE = ROOT / NAME
 
 #: What stands in which layer; a module may import those below it, and those beside it but for layer 3.
 LAYERS: dict[int, tuple[str, ...]] = {
-    4: ("service", "tap", "admin", "reference_docs"),
+    4: ("service", "service_tls", "tap", "admin", "reference_docs"),
     3: ("inbound", "outbound", "delivery", "report"),
-    2: ("policy", "queue", "routing", "directory", "net"),
+    2: ("policy", "queue", "routing", "routing_conditions", "directory", "net"),
     1: ("spool", "state", "dns", "events", "events_outbound", "eventlog", "threads", "waiting", "settings"),
     0: ("message", "smtp", "mailauth", "reasons"),
 }

@@ -30,6 +30,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mail_node import reference_docs
 from twisted_mail_node.admin.cli import main
 from twisted_mail_node.eventlog import event_name
+from twisted_mail_node.message.cause import Kind, causes
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.verdict import Asked, Hold
 from twisted_mail_node.reasons import Reason
@@ -289,7 +290,7 @@ class RfcTest(SynchronousTestCase):
 
 
 class ReferenceTest(SynchronousTestCase):
-    """docs/reasons.rst and docs/events.rst."""
+    """docs/reasons.rst, docs/events.rst and docs/causes.rst."""
 
     def test_up_to_date(self) -> None:
         """The pages are what their generator writes."""
@@ -299,20 +300,26 @@ class ReferenceTest(SynchronousTestCase):
                 self.assertEqual((ROOT / "docs" / f"{name}.rst").read_text("utf-8"), page(), again)
 
     def test_complete(self) -> None:
-        """Every reason and every event has its entry, with its sentence."""
+        """Every reason, every event and every cause has its entry, with its sentence."""
         reasons, events = reference_docs.reasons_page(), reference_docs.events_page()
         for reason in Reason:
             self.assertIn(f"``{reason}``\n   {reason.meaning}\n", reasons)
         for event in reference_docs.event_classes():
             self.assertIn(f"\n{event_name(event)}\n---", events)
+        page = reference_docs.causes_page()
+        self.assertEqual(set(reference_docs.KINDS), set(Kind))
+        for cause in causes():
+            self.assertEqual(page.count(f"\n``{cause.code}``\n   "), 1)
+            self.assertIn(cause.title.replace("*", "\\*"), page)
 
     def test_fields(self) -> None:
         """Every field of an event is explained, and nothing else."""
         self.assertEqual(set(reference_docs.FIELDS), reference_docs.used_fields())
 
     def test_kept_for_later(self) -> None:
-        """The reasons listed as not given are those that no other module of the package names."""
-        others = [path for path in PACKAGE.rglob("*.py") if path.name not in ("reasons.py", "reference_docs.py")]
+        """The reasons listed as not given are those that no module names, but those that only read reasons."""
+        readers = ("reasons.py", "reference_docs.py", "cause.py")
+        others = [path for path in PACKAGE.rglob("*.py") if path.name not in readers]
         source = "\n".join(path.read_text("utf-8") for path in others)
         unnamed = {reason for reason in Reason if not re.search(rf"Reason\.{reason.name}\b", source)}
         self.assertEqual(unnamed, reference_docs.KEPT_FOR_LATER)

@@ -11,8 +11,9 @@ from zope.interface.verify import verifyObject
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.interfaces import IDirectory, IRouter
 from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.routing import CACHE_MAX, NextHop, Route, Router, parse_next_hop
-from twisted_mail_node.settings import RouteRule
+from twisted_mail_node.settings import Domain, RouteRule
 
 
 @implementer(IDirectory)
@@ -115,6 +116,161 @@ class RouterTests(SynchronousTestCase):
         self.assertEqual(routes.find("b.example").next_hop, "a.example")
         routes.reload([])
         self.assertEqual(routes.find("b.example").next_hop, "b.example")
+
+
+def mail(sender: str = "ann@example.org", account: str = "") -> Envelope:
+    """A mail from somebody; ``""`` is the null reverse-path."""
+    local, _, domain = sender.partition("@")
+    return Envelope(Address(local, domain) if sender else None, account=account)
+
+
+class ConditionTests(SynchronousTestCase):
+    """Rules that look at more than the recipient."""
+
+    def setUp(self) -> None:
+        self.rules = [
+            RouteRule(domain="a.example", senders=("Joe@example.org", "*@News.example"), next_hop="[by-sender.test]"),
+            RouteRule(accounts=("ann@example.org",), next_hop="[by-account.test]"),
+            RouteRule(senders=("*@example.org",), accounts=("*@example.org",), source="bulk", tls="required"),
+            RouteRule(domain="b.example", next_hop="[by-domain.test]", username="us", password_file="/p"),
+        ]
+        self.routes = Router(self.rules, Locals("example.org"))
+
+    def test_sender(self) -> None:
+        """An address fits in any case, ``*@domain`` fits every address of the domain, and of no other."""
+        for sender, wanted in (
+            ("joe@example.org", "[by-sender.test]"),
+            ("JOE@EXAMPLE.org", "[by-sender.test]"),
+            ("any@news.example", "[by-sender.test]"),
+            ("any@sub.news.example", "a.example"),
+            ("ann@example.org", "a.example"),
+        ):
+            self.assertEqual(self.routes.find("a.example", mail(sender)).next_hop, wanted, sender)
+        self.assertEqual(self.routes.find("c.example", mail("joe@example.org")).next_hop, "c.example")
+
+    def test_null_reverse_path(self) -> None:
+        """A bounce goes by rules without senders only, also where a pattern means every sender of a domain."""
+        self.assertEqual(self.routes.find("a.example", mail("")).next_hop, "a.example")
+        self.assertEqual(self.routes.find("b.example", mail("")).next_hop, "[by-domain.test]")
+
+    def test_account(self) -> None:
+        """A rule for accounts is for their mail only, whatever its reverse-path; without a mail it fits nothing."""
+        self.assertEqual(self.routes.find("b.example", mail("x@y.example", "Ann@example.org")).next_hop,
+                         "[by-account.test]")  # fmt: skip
+        self.assertEqual(self.routes.find("b.example", mail("ann@example.org")).next_hop, "[by-domain.test]")
+        self.assertEqual(self.routes.find("c.example").next_hop, "c.example")
+
+    def test_all_conditions(self) -> None:
+        """Senders and accounts of one rule must both fit. Without a next hop the recipient's domain is kept, and the
+        rule says how to go there."""
+        both = self.routes.find("c.example", mail("joe@example.org", "joe@example.org"))
+        self.assertEqual(both, Route("relay", "c.example", "required", source="bulk"))
+        for sender, account in (("joe@example.org", ""), ("joe@x.example", "joe@example.org")):
+            self.assertEqual(self.routes.find("c.example", mail(sender, account)), Route("relay", "c.example"))
+
+    def test_literal_without_next_hop(self) -> None:
+        """A rule without a next hop leads to the host of an address literal, and to nobody where there is none."""
+        sent = mail("joe@example.org", "joe@example.org")
+        self.assertEqual(self.routes.find("[192.0.2.7]", sent)[:3], ("relay", "[192.0.2.7]", "required"))
+        self.assertEqual(self.routes.find("[tag:odd]", sent).agent, "none")
+
+    def test_credentials(self) -> None:
+        """The rule that has a name and a password is named."""
+        self.assertEqual(self.routes.find("b.example"), Route("relay", "[by-domain.test]", credentials="route[4]"))
+
+    def test_remembered(self) -> None:
+        """What is remembered of a domain is right for the next mail, too, which has another sender."""
+        for sender in ("joe@example.org", "x@y.example", "joe@example.org"):
+            wanted = "[by-sender.test]" if sender.startswith("joe") else "a.example"
+            self.assertEqual(self.routes.find("a.example", mail(sender)).next_hop, wanted)
+
+    @given(st.lists(st.tuples(
+        st.sampled_from(("*", ".example", "a.example", "b.example")),
+        st.sampled_from(((), ("joe@example.org",), ("*@example.org",), ("*@news.example", "ann@example.org"))),
+        st.sampled_from(((), ("joe@example.org",), ("*@example.org",))),
+    ), max_size=6), st.sampled_from(("a.example", "b.example", "example")),
+        st.sampled_from(("", "joe@example.org", "ann@example.org", "x@news.example")),
+        st.sampled_from(("", "joe@example.org", "ann@example.org")))  # fmt: skip
+    def test_as_by_hand(self, rules: list[tuple[str, tuple[str, ...], tuple[str, ...]]], domain: str, sender: str,
+                        account: str) -> None:  # fmt: skip
+        """For any rules: the first that fits when each is looked at in turn; and what explains it names that rule."""
+        made = [
+            RouteRule(domain=where, senders=senders, accounts=accounts, next_hop=f"[r{n}.test]")
+            for n, (where, senders, accounts) in enumerate(rules, 1)
+        ]
+
+        def among(text: str, patterns: tuple[str, ...]) -> bool:
+            return not patterns or (bool(text) and (text in patterns or f"*@{text.partition('@')[2]}" in patterns))
+
+        wanted = domain
+        for n, (where, senders, accounts) in enumerate(rules, 1):
+            meant = where == "*" or where == domain or (where[0] == "." and domain.endswith(where))
+            if meant and among(sender, senders) and among(account, accounts):
+                wanted = f"[r{n}.test]"
+                break
+        routes = Router(made, Locals())
+        self.assertEqual(routes.find(domain, mail(sender, account)).next_hop, wanted)
+        steps = routes.explain(Address("x", domain), mail(sender, account))
+        self.assertEqual([step.fits for step in steps], [False] * (len(steps) - 1) + [True])
+        rule = "MX" if wanted == domain else f"route[{wanted[2:-6]}]"
+        self.assertEqual(steps[-1].rule, rule)
+
+
+class StoreTests(SynchronousTestCase):
+    """Local domains with a message store."""
+
+    def test_lmtp(self) -> None:
+        """A local domain with ``lmtp`` goes to its message store in any spelling; the others to their Maildirs."""
+        domains = [Domain(name="example.org"), Domain(name="BÜCHER.example", lmtp="unix:/run/lmtp")]
+        routes = Router((), Locals("example.org", "xn--bcher-kva.example"), domains)
+        wanted = Route("relay", "unix:/run/lmtp", transport="lmtp")
+        for domain in ("bücher.example", "XN--BCHER-KVA.example."):
+            self.assertEqual(routes.find(domain), wanted)
+        self.assertEqual(routes.find("example.org"), Route("maildir", "example.org"))
+        routes.reload((), [Domain(name="example.org", lmtp="[192.0.2.1]:24")])
+        self.assertEqual(routes.find("example.org").next_hop, "[192.0.2.1]:24")
+        self.assertEqual(routes.find("bücher.example").agent, "maildir")
+
+
+class ExplainTests(SynchronousTestCase):
+    """What an operator is told."""
+
+    def test_rules(self) -> None:
+        """Each rule up to the one that fits, with what it wanted."""
+        rules = [
+            RouteRule(domain="b.example", next_hop="[b.test]"),
+            RouteRule(senders=("*@news.example",), next_hop="[news.test]"),
+            RouteRule(accounts=("ann@example.org",), next_hop="[ann.test]"),
+            RouteRule(domain="*", next_hop="[smart.test]:587"),
+            RouteRule(domain="*", next_hop="[never.test]"),
+        ]
+        steps = Router(rules, Locals("example.org")).explain(Address("joe", "a.example"), mail("ann@example.org"))
+        self.assertEqual(
+            [tuple(step) for step in steps],
+            [
+                ("directory", False, "a.example is not local"),
+                ("route[1]", False, 'domain = "b.example" is not a.example'),
+                ("route[2]", False, "senders (*@news.example): not ann@example.org"),
+                ("route[3]", False, "accounts (ann@example.org): not mail that nobody signed in for"),
+                ("route[4]", True, 'domain = "*" fits: next hop [smart.test]:587'),
+            ],
+        )
+
+    def test_others(self) -> None:
+        """Local domains, message stores, MX, address literals, and what nobody can reach."""
+        domains = [Domain(name="example.org"), Domain(name="store.example", lmtp="unix:/run/lmtp")]
+        routes = Router((), Locals("example.org", "store.example"), domains)
+        for domain, rule, words in (
+            ("example.org", "directory", "to its Maildirs"),
+            ("store.example", "domain[2].lmtp", "LMTP to unix:/run/lmtp"),
+            ("a.example", "MX", "to the domain itself, by MX"),
+            ("[192.0.2.7]", "MX", "to the host of the address literal"),
+            ("[tag:odd]", "MX", "not an address literal we can reach"),
+            ("ü" * 300, "MX", "is not a domain name"),
+        ):
+            step = routes.explain(Address("joe", domain))[-1]
+            self.assertEqual((step.rule, step.fits), (rule, True))
+            self.assertIn(words, step.why)
 
 
 class NextHopTests(SynchronousTestCase):

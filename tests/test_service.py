@@ -21,10 +21,13 @@ from zope.interface import implementer
 
 from twisted_mail_node.delivery.batch import BatchWriter
 from twisted_mail_node.delivery.frames import Frames, decode_job, encode_result
+from twisted_mail_node.dns.exchangers import Exchanger
 from twisted_mail_node.events import Event
 from twisted_mail_node.interfaces import IMailObserver
+from twisted_mail_node.outbound.need import Demand, Found
 from twisted_mail_node.service import MailNode
 from twisted_mail_node.settings import Settings, load
+from twisted_mail_node.settings_spelling import address
 
 #: Seconds to wait for a thread of the node: one commit, one file.
 THREAD_TIME = 10.0
@@ -410,6 +413,27 @@ class ReloadTest(NodeCase):
         self.assertEqual(node.settings.limits.recipients, 1)
         self.assertIn("SettingsLoaded", self.observer.names())
 
+    def test_way_out(self) -> None:
+        """What is asked of the way to others follows the settings; what was reached there outlives the node."""
+        node = self.start(tables='[outbound]\npin = ["there.test"]\n')
+        node.tls_levels.reached("there.test", "verified")
+
+        def need() -> tuple[str, str]:
+            security = node._parts.domain_tls.security
+            exchanger = Exchanger("mx.there.test", 0, ())
+            found = Found("there.test", 25, True, exchanger, node._parts.limits.of("there.test"))
+            asked = security.need(Demand("there.test", "opportunistic", False), found, "")
+            found_need = self.successResultOf(Deferred.fromCoroutine(asked))
+            return found_need.level, found_need.source
+
+        self.assertEqual(need(), ("verified", "outbound.pin"))
+        self.write(tables='[[destination]]\ndomains = ["there.test"]\ntls = "required"\n')
+        node.reload()
+        self.assertEqual(need(), ("required", "destination[1]"))
+        self.stop(node)
+        node = self.start(tables='[outbound]\npin = [".test", "there.test"]\n')
+        self.assertEqual(need(), ("verified", "outbound.pin"))
+
     def test_wrong(self) -> None:
         """Wrong settings are refused with words, and all stays as it was."""
         node = self.start(tables=self.ALIAS)
@@ -435,12 +459,38 @@ class ReloadTest(NodeCase):
     def test_files_of_the_settings(self) -> None:
         """Settings that name a file that is not there are refused whole: their aliases do not count either."""
         node = self.start()
-        for wrong in ('[tls]\ntrusted = "missing.pem"\n', '[oauth]\njwks = "missing.json"\naudience = "here"\n'):
+        for wrong in (
+            '[tls]\ntrusted = "missing.pem"\n',
+            '[oauth]\njwks = "missing.json"\naudience = "here"\n',
+            '[[route]]\nnext_hop = "[a.test]"\nusername = "joe"\npassword_file = "missing.password"\n',
+        ):
             with self.subTest(wrong=wrong):
                 self.write(tables=self.ALIAS + wrong)
                 self.assertIn("missing.", str(self.assertRaises(ValueError, node.reload)))
                 self.assertEqual(self.observer.names()[-1], "SettingsRefused")
                 self.assertTrue(self.refused().startswith(b"550 5.1.1"))
+
+    def test_routes(self) -> None:
+        """New routes, message stores, destinations and sources are in force at once."""
+        node = self.start()
+
+        def told(text: str) -> Any:
+            answer = Deferred.fromCoroutine(node.inquiry.answer(address(text), None, ""))
+            return self.successResultOf(answer)["targets"][0]
+
+        self.assertEqual(told("joe@here.test")["route"]["agent"], "maildir")
+        self.write(
+            tables='[[domain]]\nname = "store.test"\nlmtp = "unix:/run/lmtp"\n'
+            '[[account]]\naddress = "ann@store.test"\n'
+            '[[route]]\ndomain = "there.test"\nnext_hop = "[192.0.2.7]:26"\nsource = "out"\n'
+            '[[destination]]\ndomains = ["192.0.2.7"]\nconnections = 3\n'
+            '[[source]]\npool = "out"\naddress = "198.51.100.7"\n'
+        )
+        node.reload()
+        self.assertEqual(told("ann@store.test")["route"]["next_hop"], "unix:/run/lmtp")
+        way = told("x@there.test")["way"]
+        self.assertEqual((way["exchangers"][0]["host"], way["limit"]["connections"]), ("192.0.2.7", 3))
+        self.assertEqual(way["source"], {"pool": "out", "addresses": ["198.51.100.7"]})
 
     def test_damaged_accounts(self) -> None:
         """An accounts file that cannot be read is refused, too."""
@@ -463,6 +513,15 @@ class ReloadTest(NodeCase):
         self.assertFalse((self.place / "elsewhere").exists())
         self.assertEqual(len(list((self.state / "mail" / "here.test" / "joe" / "new").iterdir())), 1)
 
+    def test_destinations(self) -> None:
+        """Rules for destinations are in force at once."""
+        node = self.start()
+        self.assertEqual(node._parts.limits.of("example.net").connections, 20)
+        self.write(tables='[[destination]]\ndomains = ["example.net"]\nconnections = 3\nrates = ["5/m"]\n')
+        node.reload()
+        limit = node._parts.limits.of("example.net")
+        self.assertEqual((limit.connections, [str(rate) for rate in limit.rates]), (3, ["5/m"]))
+
     def test_log(self) -> None:
         """The event log is opened anew, for whoever renames it."""
         node = self.start()
@@ -473,6 +532,27 @@ class ReloadTest(NodeCase):
         self.reactor.advance(1)
         self.assertIn("settings-loaded", log.read_text())
         self.assertIn("node-started", log.with_suffix(".1").read_text())
+
+
+class FreezeTest(NodeCase):
+    """Frozen destinations."""
+
+    def test_restart(self) -> None:
+        """They are frozen in the next process, too."""
+        node = self.start()
+        node.queue.freeze("example.net", "not now")
+        (frozen,) = node.queue.frozen()
+        self.stop(node)
+        after = self.start()
+        self.assertEqual(after.queue.frozen(), [frozen])
+        self.assertEqual(after.status()["queue"]["destinations"][0]["state"], "frozen")
+
+    def test_no_database(self) -> None:
+        """A database that cannot be opened fails the start with words, and gives everything back."""
+        self.state.mkdir()
+        (self.state / "state.sqlite").mkdir()
+        self.assertIn("state.sqlite", str(self.fails(self.make())))
+        self.assertTrue(self.is_free())
 
 
 class StatusTest(NodeCase):

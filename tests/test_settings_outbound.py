@@ -57,6 +57,11 @@ class OutboundTest(SynchronousTestCase):
             ('[[source]]\npool = "a"\naddress = "0.0.0.0"\n', "source[1].address"),
             ('[[source]]\npool = "a"\naddress = "192.0.2.7"\n' * 2, "source[2].address"),
             ('[[domain]]\nname = "example.org"\nlmtp = "store.example"\n', "domain[1].lmtp"),
+            ('[[domain]]\nname = "example.org"\n[srs]\ndomain = "exmple.org"\n', "Did you mean 'example.org'"),
+            ('[srs]\nlifetime = "2h"\n', "srs.lifetime"),
+            ('[srs]\nlifetime = "2000d"\n', "srs.lifetime"),
+            ("[srs]\nlongest = 20\n", "srs.longest"),
+            ("[srs]\nlongest = 300\n", "srs.longest"),
         ):
             with self.subTest(text=text):
                 self.assertIn(words, self.refused(text))

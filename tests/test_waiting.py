@@ -103,6 +103,22 @@ class LedTests(SynchronousTestCase):
         led.resume()
         self.assertEqual(len(self.ended), 1)
 
+    def test_cancel(self) -> None:
+        """The Deferred that the story waits for is cancelled; in a pause, and before and after all, nothing happens."""
+        waiting: Deferred[None] = Deferred()
+
+        async def story() -> None:
+            await pause
+            await waiting
+
+        led = self.lead(story())
+        led.cancel()
+        led.resume()
+        self.assertEqual(self.ended, [])
+        led.cancel()
+        led.cancel()
+        self.assertIsInstance(self.ended[0], CancelledError)
+
     def test_caught(self) -> None:
         """A story may catch what is thrown and go on."""
 

@@ -16,6 +16,7 @@ from twisted_mail_node.events_outbound import (
     AddressSuppressed,
     PolicyFetched,
     PolicyNotFetched,
+    RecipientExpanded,
     TlsReportFailed,
     TlsReportSent,
     WorkStuck,
@@ -275,6 +276,7 @@ class RecipientRelayed(NamedTuple):
     seconds: float
     reason: str
     tls: str = ""
+    source: str = ""
 
 
 class RecipientDelayed(NamedTuple):
@@ -328,7 +330,7 @@ class MailFinished(NamedTuple):
 
 
 class DestinationChanged(NamedTuple):
-    """A destination's window closed or opened: ``state`` is ``suspended`` or ``open``."""
+    """A destination's window closed or opened, or an operator closed or opened it."""
 
     destination: str
     state: str
@@ -371,6 +373,7 @@ Event = (
     | AttemptFailed
     | RecipientDelivered
     | RecipientRelayed
+    | RecipientExpanded
     | RecipientDelayed
     | RecipientFailed
     | NotificationSent

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
+class RecipientExpanded(NamedTuple):
+    """The recipient is an alias of several addresses that the mail went on to; its sender asked to be told so."""
+
+    queue_id: str
+    recipient: str
+    reason: str
+
+
 class WorkStuck(NamedTuple):
-    """Something in the queue has waited longer than its deadline allows: a defect of ours. It is named and ended."""
+    """Something in the queue has waited longer than its deadline allows: a defect of ours, or a disk that hangs. It is
+    ended where that can be done."""
 
     queue_id: str
     destination: str

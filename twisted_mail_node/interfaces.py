@@ -133,6 +133,10 @@ class ISpool(Interface):
         :param cause: its code.
         """
 
+    def hasten(destination: str, now: float, until: float, limit: int) -> Deferred[int]:
+        """Let up to ``limit`` recipients be due now that are delayed, were last bound for ``destination``, and are due
+        after now and until ``until``; the first due first. Gives how many."""
+
     def remove(queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Forget mails, whatever their state, without a DSN; gives the queue ids found."""
 
@@ -178,6 +182,11 @@ class ITlsSession(Interface):
     verified: bool = Attribute("True when the peer showed a certificate, its chain is trusted, and its name fits")
     why: str = Attribute("why it is not verified, for a person; ``''`` when it is")
     peer: Certificate | None = Attribute("the certificate the peer showed, if any")
+    chain: tuple[Certificate, ...] = Attribute(
+        "a server's certificate and those that came with it, unverified; empty where they cannot be read, and where a "
+        "resumed session does not have them"
+    )
+    fault: str = Attribute("what is wrong: ``expired``, ``mismatch`` (the name) or ``untrusted``; ``''``: verified")
 
     def __str__() -> str:
         """One line for Received, events and the history: ``TLSv1.3 with TLS_AES_256_GCM_SHA384``."""

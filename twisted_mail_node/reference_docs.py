@@ -1,6 +1,7 @@
-"""Writes ``docs/reasons.rst`` and ``docs/events.rst``: ``python -m twisted_mail_node.reference_docs events > …``.
+"""Writes ``docs/reasons.rst``, ``docs/events.rst`` and ``docs/causes.rst``.
 
-The sentences stand in ``reasons.py`` and in the docstrings of ``events.py``; what a field means stands here.
+``python -m twisted_mail_node.reference_docs events > …``. The sentences stand in ``reasons.py``, in the docstrings of
+``events.py`` and in ``message/causes.toml``; what a field means stands here.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from twisted_mail_node.eventlog import event_name
 from twisted_mail_node.events import Event
+from twisted_mail_node.message.cause import Cause, Kind, causes, known
 from twisted_mail_node.reasons import Reason
 
 REASONS = """\
@@ -60,26 +62,53 @@ Fields
 
 """
 
+CAUSES = """\
+Causes
+======
+
+.. This page is generated: ``python -m twisted_mail_node.reference_docs causes > docs/causes.rst``. Change the
+   sentences in ``twisted_mail_node/message/causes.toml``.
+
+What can stand behind a mail that is late or came back. The node reads the replies of other hosts, their codes and
+their words, and knows many of them; what it does not know is ``delayed`` or ``refused``. ``mailnode queue`` and the
+reports to senders name the cause; for a reply from elsewhere ask::
+
+    mailnode explain-reply "550 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org"
+
+A cause is of one kind, and a kind may stand wherever a cause may. *Permanent* causes do not go away by waiting. Whether
+the node tries again goes by the reply's first digit alone (RFC 5321 section 4.2.1): a host that says 450 to an unknown
+user gets the mail again until its lifetime is over.
+
+Which replies mean which cause stands in ``twisted_mail_node/message/replies.toml``. A line for a reply that is not
+known yet is welcome, with the reply in ``tests/message/replies.txt``.
+
+"""
+
+#: What the kinds are about.
+KINDS: dict[Kind, str] = {
+    Kind.ADDRESS: "Nobody has the address, or it moved.",
+    Kind.MAILBOX: "The mailbox is full or takes no mail now.",
+    Kind.REPUTATION: "The host does not trust our address or the sender's domain, or does not know us yet.",
+    Kind.RATE: "Too much at once: the host wants it slower.",
+    Kind.POLICY: "The host does not want this mail: its content, its authentication, its sender.",
+    Kind.TLS: "No connection as protected as it must be.",
+    Kind.DNS: "The DNS says no, or nothing.",
+    Kind.PROTOCOL: "The two hosts did not understand each other, or the mail needs what the host lacks.",
+    Kind.NETWORK: "No connection, or it broke, or something is wrong at the other end.",
+    Kind.HERE: "Something of this node: held, frozen, its disk, its settings.",
+}
+
 #: Codes that nothing in this version gives; a test holds the list against the source.
 KEPT_FOR_LATER = frozenset(
     {
-        Reason.EXPANDED,
         Reason.EARLY_TALKER,
-        Reason.FROZEN,
-        Reason.SUPPRESSED,
-        Reason.DANE_FAILED,
-        Reason.MTA_STS_FAILED,
-        Reason.SIGN_IN_REFUSED,
-        Reason.NO_SOURCE,
-        Reason.PACED,
-        Reason.SLOWED,
     }
 )
 
 #: What a field means, whichever event it stands in.
 FIELDS: dict[str, str] = {
     "account": "The account that signed in; empty where nobody did.",
-    "action": "What the DSN tells: ``failed``, ``delivered`` or ``relayed`` (RFC 3464 section 2.3.3).",
+    "action": "What the DSN tells: ``failed``, ``delayed``, ``delivered`` … (RFC 3464 section 2.3.3).",
     "address": "IP address and port of the host.",
     "attempts": "Attempts made for this recipient so far.",
     "by": "How it was said: ``PROXY`` or ``XCLIENT``.",
@@ -116,8 +145,11 @@ FIELDS: dict[str, str] = {
     "server_name": "The name the client asked for (SNI); empty without one.",
     "session": "The session's id.",
     "size": "Octets of the content.",
-    "stage": "What it waits for.",
-    "state": "``suspended`` or ``open``.",
+    "source": "The address we connected from, where a ``[[source]]`` pool says which.",
+    "stage": "What it is at: ``routing``, ``waiting`` (for a place), ``agent``, ``reporting``, ``recording`` …; of the "
+    "queue itself ``schedule``, ``reading``, ``room``, ``line``, ``beginning``; ``forgotten``: nobody worked on it.",
+    "state": "``suspended`` (no answer), ``slowed`` (the host asked for less), ``open`` (it answers again); ``frozen`` "
+    "and ``thawed`` by an operator.",
     "status": "Enhanced status code (RFC 3463), such as ``4.4.1``.",
     "successes": "Sessions with TLS as it should be.",
     "tls": "Version and cipher of the connection's TLS; empty without it. In ``client-presented``: of the balancer's.",
@@ -142,6 +174,15 @@ def events_page() -> str:
     return EVENTS + "".join(map(_event, event_classes())) + FIELDS_HEAD + _without_end(fields)
 
 
+def causes_page() -> str:
+    """All of ``docs/causes.rst``."""
+    page = CAUSES
+    for kind, sentence in KINDS.items():
+        page += f"{kind}\n{'-' * len(kind)}\n\n{sentence}\n\n"
+        page += "".join(_cause(cause) for cause in causes() if cause.kind is kind)
+    return _without_end(page)
+
+
 def event_classes() -> tuple[type[Any], ...]:
     """The classes of the closed list, in its order."""
     return typing.get_args(Event)
@@ -156,6 +197,21 @@ def _reason(reason: Reason) -> str:
     return f"``{reason}``\n   {reason.meaning}\n\n"
 
 
+def _cause(cause: Cause) -> str:
+    reasons = ", ".join(f"``{reason}``" for reason, meant in known().of_reason.items() if meant is cause)
+    return (
+        f"``{cause.code}``\n   {_plain(cause.title)}{' *Permanent.*' if cause.permanent else ''}\n\n"
+        f"   For the sender: {_plain(cause.advice)}\n\n"
+        f"   For the postmaster: {_plain(cause.operator)}\n\n"
+        f"{f'   Reasons: {reasons}.{chr(10)}{chr(10)}' if reasons else ''}"
+    )
+
+
+def _plain(text: str) -> str:
+    """As text in reStructuredText."""
+    return text.replace("*", "\\*").replace("`", "\\`").replace("_ ", "\\_ ")
+
+
 def _event(event: type[Any]) -> str:
     name = event_name(event)
     sentence = " ".join((event.__doc__ or "").split())
@@ -168,7 +224,7 @@ def _without_end(text: str) -> str:
     return text.rstrip("\n") + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"reasons": reasons_page, "events": events_page}
+PAGES: dict[str, Callable[[], str]] = {"reasons": reasons_page, "events": events_page, "causes": causes_page}
 
 
 def page(words: list[str]) -> str:

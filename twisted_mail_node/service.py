@@ -6,7 +6,6 @@ the queue, the control socket, and last the listeners. Stopping goes the other w
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import socket
@@ -17,13 +16,15 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from twisted_mail_node.admin.control import ControlService
+from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.admin.traffic import Traffic
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
 from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
+from twisted_mail_node.directory.srs_keys import srs_keys
 from twisted_mail_node.dns.resolver import StubResolver
 from twisted_mail_node.eventlog import EventLog, open_event_log
 from twisted_mail_node.events import (
@@ -39,23 +40,34 @@ from twisted_mail_node.interfaces import IMailObserver, IPolicy
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.net.certificates import Certificates
 from twisted_mail_node.net.limits import Admission
-from twisted_mail_node.net.listening import bind, listen
+from twisted_mail_node.net.listening import bind, first_failure, listen, place_of
 from twisted_mail_node.net.own import own_addresses
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.transport import connect
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.sources import Sources
 from twisted_mail_node.policy.chain import Chain
 from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
 from twisted_mail_node.policy.recipients import Recipients
 from twisted_mail_node.policy.submission import Submission
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
+from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
+from twisted_mail_node.service_tls import DomainTls
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.freezes import Freezes
+from twisted_mail_node.state.lock import lock
+from twisted_mail_node.state.suppressions import Suppressions
+from twisted_mail_node.state.tls_levels import TlsLevels
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds that mail in transfer has to finish when the node stops; then the connections are cut.
 STOP_INBOUND = 30.0
@@ -80,12 +92,20 @@ class _Node:
     submission: Submission
     router: Router
     spool: Spool
+    state: StateDatabase
+    suppressions: Suppressions
     room: Room
+    limits: Limits
     queue: OutgoingQueue
     maildir: MaildirStore
     relay: RelayManager
+    sources: Sources
+    sign_ins: SignIns
+    resolver: StubResolver
+    domain_tls: DomainTls
     quota: Quota
     log: EventLog
+    traffic: Traffic
 
 
 class MailNode(MultiService):
@@ -111,6 +131,7 @@ class MailNode(MultiService):
         self._ports: list[IListeningPort] = []
         self._bound: list[socket.socket | None] = []
         self._lock = -1
+        self._keys: tuple[bytes, ...] = ()
         self._began = 0.0
 
     @property
@@ -122,6 +143,27 @@ class MailNode(MultiService):
     def spool(self) -> Spool:
         """The spool of the running node."""
         return self._parts.spool
+
+    @property
+    def suppressions(self) -> Suppressions:
+        """The suppression list of the running node."""
+        return self._parts.suppressions
+
+    @property
+    def inquiry(self) -> RouteInquiry:
+        """Answers what would become of a mail."""
+        parts = self._parts
+        return RouteInquiry(parts.directory, parts.router, parts.relay, self._reactor, lambda: parts.queue.status())
+
+    @property
+    def tls_levels(self) -> TlsLevels:
+        """The protection that was reached with domains."""
+        return self._parts.domain_tls.levels
+
+    @property
+    def tls_results(self) -> TlsResults:
+        """What came of TLS with other hosts."""
+        return self._parts.domain_tls.results
 
     # ---- start -----------------------------------------------------------------------------------------------
 
@@ -159,16 +201,19 @@ class MailNode(MultiService):
         settings, reactor, parts = self.settings, self._reactor, self._parts
         self._began = reactor.seconds()
         settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _lock(settings.state_dir)
+        self._lock = lock(settings.state_dir)
         parts.log = open_event_log(settings.log.path, settings.state_dir, reactor)
-        self.publish.observers.append(parts.log)
+        parts.traffic = Traffic(reactor.seconds)
+        self.publish.observers += (parts.log, parts.traffic)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
+        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
-        parts.directory = Directory(settings)
+        self._keys = srs_keys(settings)
+        parts.directory = Directory(settings, self._keys, reactor.seconds)
         self._build_doors()
-        parts.router = Router(settings.routes, parts.directory)
+        parts.router = Router(settings.routes, parts.directory, settings.domains)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
             path_of=self._maildir_of,
@@ -178,14 +223,22 @@ class MailNode(MultiService):
             delivered=parts.quota.delivered,
         )
         parts.maildir.start()
+        parts.resolver = StubResolver(
+            servers=settings.resolver.servers,
+            reactor=reactor,
+            timeout=settings.resolver.timeout,
+            attempts=settings.resolver.attempts,
+            trusted=settings.resolver.trusted,
+        )
+        parts.domain_tls = DomainTls(
+            settings, reactor, self.publish, state=parts.state, resolver=parts.resolver, tls=parts.tls_client
+        )
+        parts.limits = Limits(settings.destinations, settings.queue)
+        parts.sources = Sources(settings.sources)
+        parts.sign_ins = SignIns(settings.routes, settings.state_dir, reactor)
         parts.relay = RelayManager(
             hostname=settings.hostname,
-            resolver=StubResolver(
-                servers=settings.resolver.servers,
-                reactor=reactor,
-                timeout=settings.resolver.timeout,
-                attempts=settings.resolver.attempts,
-            ),
+            resolver=parts.resolver,
             reactor=reactor,
             publish=self.publish,
             settings=settings.queue,
@@ -193,8 +246,16 @@ class MailNode(MultiService):
             allow_loopback=settings.queue.loopback_exchangers,
             tls=parts.tls_client,
             handshake_time=settings.tls.handshake_time,
+            security=parts.domain_tls.security,
             connect=connect,
+            limits=parts.limits,
+            sources=parts.sources,
+            sign_ins=parts.sign_ins,
         )
+        parts.suppressions = Suppressions(
+            parts.state, settings.suppression, reactor.seconds, self.publish, parts.directory.is_local
+        )
+        parts.suppressions.start(reactor)
         notifier: Notifier
         parts.queue = OutgoingQueue(
             spool=parts.spool,
@@ -205,6 +266,11 @@ class MailNode(MultiService):
             publish=self.publish,
             settings=settings.queue,
             hostname=settings.hostname,
+            suppressions=parts.suppressions,
+            rewrite=parts.directory.forwarding.reverse_path,
+            limits=parts.limits,
+            exchangers_of=parts.relay.exchanger_names,
+            freezes=Freezes(parts.state),
         )
         notifier = Notifier(
             hostname=settings.hostname,
@@ -213,6 +279,7 @@ class MailNode(MultiService):
             reactor=reactor,
             clock=reactor,
             publish=self.publish,
+            double_bounces=DoubleBounces(self._postmaster, reactor) if settings.queue.double_bounces else None,
         )
         self.addService(ControlService(self, settings.state_dir / "control.sock", reactor))  # type: ignore[no-untyped-call]
         super().startService()  # type: ignore[no-untyped-call]
@@ -254,7 +321,7 @@ class MailNode(MultiService):
             )
             self._factories.append(factory)
             waiting.append(listen(reactor, listener.endpoint, factory, place).addCallback(self._ports.append))
-        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, _first_failure)
+        return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, first_failure)
 
     def _begin(self, _: object) -> None:
         parts, settings = self._parts, self.settings
@@ -263,6 +330,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
+        parts.domain_tls.start(parts.queue, parts.directory)
 
     def _inbound(self, kind: str) -> dict[str, Any]:
         """What the listeners take from the settings, now and at every reload."""
@@ -282,6 +350,9 @@ class MailNode(MultiService):
             "answer_time": settings.authentication.answer_time,
         }
 
+    def _postmaster(self) -> Address:
+        return Address("postmaster", self._parts.directory.first_domain())
+
     def _maildir_of(self, address: Address) -> Path | None:
         directory = self._parts.directory
         return directory.maildir_path(address) if directory.mailbox_exists(address) else None
@@ -299,12 +370,14 @@ class MailNode(MultiService):
             read = load(path) if path is not None else self.settings
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
-            parts.directory.reload(settings)
+            keys = srs_keys(settings)
+            sign_ins = SignIns(settings.routes, settings.state_dir, self._reactor)
+            parts.directory.reload(settings, keys)
             try:
                 parts.tls_client.reload(_trusted(settings))
                 parts.authentication.reload(settings)
             except ValueError:
-                parts.directory.reload(self.settings)
+                parts.directory.reload(self.settings, self._keys)
                 raise
         except (ValueError, OSError) as error:
             self.publish(SettingsRefused(str(path or ""), str(error)))
@@ -315,12 +388,20 @@ class MailNode(MultiService):
         if changed:
             _log.warn("these settings count from the next start only: {keys}", keys=", ".join(changed))
         self.settings = settings
+        self._keys = keys
         self._policies = made
-        parts.router.reload(settings.routes)
+        parts.suppressions.reload(settings.suppression)
+        parts.router.reload(settings.routes, settings.domains)
+        parts.limits.reload(settings.destinations)
+        parts.queue.limits_changed()
+        parts.sources.reload(settings.sources)
+        parts.sign_ins.reload(sign_ins)
+        parts.relay.renew()
         parts.room.floor = settings.limits.free_space
         parts.submission.settings = settings.submission
         parts.guessing.longest = settings.authentication.delay_max
         parts.certificates.reload(settings)
+        parts.domain_tls.reload(settings)
         for factory in self._factories:
             factory.configure(**self._inbound(factory.kind))
         self.publish(SettingsLoaded(str(path or "")))
@@ -338,6 +419,7 @@ class MailNode(MultiService):
         ports, self._ports = self._ports, []
         await gatherResults([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
         await gatherResults([factory.stop(STOP_INBOUND) for factory in self._factories])
+        self._parts.domain_tls.stop_reports()
         await self._parts.queue.stop(STOP_QUEUE)
         await Deferred.fromCoroutine(self._parts.relay.close(STOP_QUEUE))
         await self._parts.maildir.close()
@@ -347,11 +429,11 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication"):
+        for name in ("certificates", "authentication", "suppressions", "domain_tls"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()
-        for name in ("spool", "log"):
+        for name in ("spool", "state", "log"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.close()
@@ -377,6 +459,10 @@ class MailNode(MultiService):
 
     # ---- for operators ---------------------------------------------------------------------------------------
 
+    def rates(self) -> tuple[float, float]:
+        """Mails accepted and finished a second, lately."""
+        return self._parts.traffic.rates()
+
     def status(self) -> dict[str, Any]:
         """What ``mailnode status`` shows."""
         settings = self.settings
@@ -386,42 +472,15 @@ class MailNode(MultiService):
             "settings": str(self._path or ""),
             "seconds": round(self._reactor.seconds() - self._began, 1),
             "listeners": [
-                {"kind": factory.kind, "address": _place(port.getHost()), "sessions": len(factory.connections)}
+                {"kind": factory.kind, "address": place_of(port.getHost()), "sessions": len(factory.connections)}
                 for factory, port in zip(self._factories, self._ports, strict=False)
             ],
             "queue": self._parts.queue.status(),
             "relay": self._parts.relay.status(),
+            "suppressions": self._parts.suppressions.status(),
         }
 
 
 def _trusted(settings: Settings) -> Path | None:
     """Where the certificates lie that sign those of other hosts; ``None``: the system knows."""
     return None if settings.tls.trusted is None else settings.state_dir / settings.tls.trusted
-
-
-def _place(address: Any) -> str:
-    """Where a port listens, as people write it."""
-    host = getattr(address, "host", None)
-    if host is None:
-        return str(getattr(address, "name", address))
-    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
-
-
-def _first_failure(failure: Failure) -> Failure:
-    error: Any = failure.value
-    cause: Failure = error.subFailure
-    return cause
-
-
-def _lock(state_dir: Path) -> int:
-    """Hold the state directory: two nodes on one spool would deliver everything twice.
-
-    :raises OSError: another node has it.
-    """
-    fd = os.open(state_dir / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise BlockingIOError(f"another node runs with the state directory {state_dir}") from None
-    return fd

@@ -368,6 +368,7 @@ def _sections(table: dict[str, Any]) -> Sections:
     sections.routes, _ = _usable(table, "route", RouteRule)
     sections.destinations, _ = _usable(table, "destination", DestinationRule)
     sections.sources, _ = _usable(table, "source", Source)
+    sections.srs = _alone(table, "srs", SrsSettings)
     return sections
 
 

@@ -17,6 +17,7 @@ from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import Account, Alias, DestinationRule, Domain, Listener, RouteRule, Source
+    from twisted_mail_node.settings_outbound import SrsSettings
     from twisted_mail_node.settings_security import AuthenticationSettings, Certificate, OAuthSettings, TlsSettings
 
 #: How many aliases may lead one to the other. People need two or three; more is a slip.
@@ -39,6 +40,7 @@ class Sections:
     tls: TlsSettings | None = None
     authentication: AuthenticationSettings | None = None
     oauth: OAuthSettings | None = None
+    srs: SrsSettings | None = None
     domains_complete: bool = True
     without_listener: bool = False
 

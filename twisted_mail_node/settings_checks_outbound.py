@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from twisted_mail_node.message.address import domain_key
+from twisted_mail_node.message.srs import DAY, LIFETIME_MAX, LOCAL_PART_MAX
 from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
 from twisted_mail_node.settings_routes import parse_next_hop
+from twisted_mail_node.settings_spelling import spell_duration
+from twisted_mail_node.smtp.grammar import LOCAL_PART_MAX as OURS_MAX
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings_checks import Sections
@@ -17,6 +21,7 @@ def check_outbound(sections: Sections) -> Iterator[Problem]:
     yield from _routes(sections)
     yield from _destinations(sections)
     yield from _sources(sections)
+    yield from _srs(sections)
 
 
 def _routes(sections: Sections) -> Iterator[Problem]:
@@ -38,6 +43,22 @@ def _routes(sections: Sections) -> Iterator[Problem]:
         if domain.lmtp is not None and parse_next_hop(domain.lmtp).mx:
             held = f"{shown(domain.lmtp)}, which is looked up by MX"
             yield Problem(f"{path}.lmtp", held, '"unix:/PATH", or the host in brackets')
+
+
+def _srs(sections: Sections) -> Iterator[Problem]:
+    srs = sections.srs
+    if srs is None:
+        return
+    if srs.domain is not None and sections.domains_complete and sections.domains:
+        local = {domain_key(domain.name) for _, domain in sections.domains}
+        if domain_key(srs.domain) not in local:
+            held = f"{shown(srs.domain)}, which is not local"
+            names = f"one of the local domains: {', '.join(sorted(local)[:10])}"
+            yield Problem("srs.domain", held, names, did_you_mean(srs.domain, local))
+    if not DAY <= srs.lifetime <= LIFETIME_MAX * DAY:
+        yield Problem("srs.lifetime", spell_duration(srs.lifetime), f"1d to {LIFETIME_MAX}d")
+    if not LOCAL_PART_MAX <= srs.longest <= OURS_MAX:
+        yield Problem("srs.longest", str(srs.longest), f"{LOCAL_PART_MAX} to {OURS_MAX}")
 
 
 def _destinations(sections: Sections) -> Iterator[Problem]:

@@ -228,5 +228,10 @@ class SrsSettings(Table):
         "``state_dir`` unless absolute.",
     )
     lifetime: Seconds = Field(
-        default=21 * 86400.0, description="How long bounces to a rewritten reverse-path are taken."
+        default=21 * 86400.0, description="How long bounces to a rewritten reverse-path are taken; whole days."
+    )
+    longest: Count = Field(
+        default=64,
+        description="Octets that the local-part of a rewritten reverse-path may have; what would be longer is not"
+        " rewritten. Every host takes 64 (RFC 5321 section 4.5.3.1.1), and most take more.",
     )

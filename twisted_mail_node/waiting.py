@@ -40,13 +40,14 @@ class Led:
     :param ended: called once with ``None``, or with the exception that ended the story.
     """
 
-    __slots__ = ("_ended", "_running", "_story", "_wake", "paused")
+    __slots__ = ("_ended", "_running", "_story", "_waiting", "_wake", "paused")
 
     def __init__(self, story: Coroutine[Any, Any, None], ended: Callable[[BaseException | None], None]) -> None:
         self._story = story
         self._ended = ended
         self._running = False
         self._wake = False
+        self._waiting: Any = None
         self.paused = False
 
     def start(self) -> None:
@@ -60,6 +61,12 @@ class Led:
             self._step()
         elif self._running:
             self._wake = True
+
+    def cancel(self) -> None:
+        """Cancel the Deferred that the story waits for, if it waits for one."""
+        waiting = self._waiting
+        if isinstance(waiting, Deferred):
+            waiting.cancel()
 
     def throw(self, error: BaseException) -> None:
         """Raise ``error`` where the story waits, if it waits in a ``pause``."""
@@ -88,11 +95,13 @@ class Led:
                     continue
                 self.paused = True
                 return
+            self._waiting = waiting
             waiting.addBoth(self._fired)
             return
 
     def _fired(self, result: object) -> None:
         # A failure is thrown in: a Deferred that is just running this callback cannot raise it by itself.
+        self._waiting = None
         self._step(result.value if isinstance(result, Failure) else None)
 
 

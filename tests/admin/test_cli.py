@@ -24,7 +24,19 @@ class HelpTest(SynchronousTestCase):
         """Every command of every group has its help."""
         result = CliRunner().invoke(main, ["--help"])
         self.assertEqual(result.exit_code, 0)
-        for name in ("run", "check-config", "test", "sink", "queue", "account", "reload", "stop", "status", "version"):
+        for name in (
+            "run",
+            "check-config",
+            "test",
+            "sink",
+            "queue",
+            "account",
+            "reload",
+            "stop",
+            "status",
+            "route",
+            "version",
+        ):
             self.assertIn(name, result.stdout)
             self.assertEqual(CliRunner().invoke(main, [name, "--help"]).exit_code, 0)
         self.assertNotIn("...", result.stdout.partition("Commands:")[2])
@@ -73,6 +85,15 @@ class SettingsTest(Case):
         result = CliRunner().invoke(main, ["check-config"], env={"MAILNODE_SETTINGS": None})
         self.assertEqual(result.exit_code, 0)
         self.assertIn("development settings, state in", result.stdout)
+
+    def test_passwords_of_routes(self) -> None:
+        """check-config looks at the password files of routes, as the node will at its start."""
+        text = self.config.read_text("utf-8")
+        route = '[[route]]\nnext_hop = "[a.test]"\nusername = "joe"\npassword_file = "missing.password"\n'
+        self.config.write_text(text + route, "utf-8")
+        result = self.mailnode("check-config")
+        self.assertEqual(result.exit_code, 2)
+        self.assertIn("route[1]: password_file", result.stderr)
 
     def test_damaged_accounts(self) -> None:
         """check-config looks at the account file too."""

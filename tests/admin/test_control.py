@@ -17,7 +17,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.admin.fakes import EagerTransport, FakeNode, mail
-from twisted_mail_node.admin import control, orders
+from twisted_mail_node.admin import control, orders, queue_orders
 from twisted_mail_node.admin.control import ControlFactory, ControlService, ControlSocketError, prepare_place
 from twisted_mail_node.admin.orders import Orders
 from twisted_mail_node.spool.mail import SpoolError, State
@@ -74,7 +74,7 @@ class OrdersTest(Case):
 
     def test_find_with_header(self) -> None:
         """With "header" each mail comes with its header; so many at once as fit into memory."""
-        self.patch(orders, "in_thread", lambda reactor, function, *args: _fired(function(*args)))
+        self.patch(queue_orders, "in_thread", lambda reactor, function, *args: _fired(function(*args)))
         found, last = self.ask(command="queue.find", ids=["q1"], header=True, limit=50)
         self.assertEqual(last["ok"], True)
         self.assertEqual(

@@ -12,14 +12,12 @@ from tests.admin.fakes import Content, mail
 from twisted_mail_node.admin.messages import (
     HEADER_MAX,
     RequestError,
-    chosen,
     decode,
     encode,
     filter_as_shape,
     filter_from,
-    mail_as_shape,
-    read_header,
 )
+from twisted_mail_node.admin.shapes import chosen, mail_as_shape, read_header
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.spool.mail import Entry, Filter, Mail, State
@@ -107,7 +105,7 @@ class MailTest(SynchronousTestCase):
         self.assertEqual((shape["queue_id"], shape["reverse_path"]), ("q1", "joe@here.example"))
         self.assertEqual((recipient["state"], recipient["due"], recipient["attempts"]), ("delayed", 2000.0, 3))
         self.assertEqual(recipient["last"]["words"], "connection refused")
-        self.assertEqual((recipient["cause"], recipient["next_hop"]), ("", ""))
+        self.assertEqual((recipient["cause"], recipient["next_hop"]), ("connect-failed", ""))
         entry = mail("q1").entries[0]._replace(cause="connect-failed", next_hop="mx.example.com")
         (recipient,) = mail_as_shape(mail("q1", entry))["recipients"]
         self.assertEqual((recipient["cause"], recipient["next_hop"]), ("connect-failed", "mx.example.com"))

@@ -15,7 +15,7 @@ from tests.admin.fakes import CONTENT, Bridge, FakeNode, mail
 from twisted_mail_node.admin import looks, mails
 from twisted_mail_node.admin.cli import main
 from twisted_mail_node.admin.control_client import ControlClient
-from twisted_mail_node.admin.messages import mail_as_shape
+from twisted_mail_node.admin.shapes import mail_as_shape
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -37,9 +37,9 @@ class Case(SynchronousTestCase):
         self.config = Path(place.name) / "settings.toml"
         self.config.write_text(SETTINGS.format(self.state))
 
-    def mailnode(self, *arguments: str, given: str = "") -> Result:
+    def mailnode(self, *arguments: str, given: str = "", columns: str = "200") -> Result:
         result = CliRunner().invoke(
-            main, arguments, input=given, env={"MAILNODE_SETTINGS": str(self.config), "COLUMNS": "200"}
+            main, arguments, input=given, env={"MAILNODE_SETTINGS": str(self.config), "COLUMNS": columns}
         )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mail_node.admin.sink import Counter, Everybody, SinkQueue, sink_factory
+from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 
@@ -68,7 +69,7 @@ class SinkTest(SynchronousTestCase):
         """Everybody lives here."""
         address = Address("who", "ever.example")
         resolution = _run(Everybody().resolve(address))
-        self.assertEqual(resolution, (True, (address,), False, None))
+        self.assertEqual(resolution, Resolution(True, (address,)))
 
     def test_by_smtp(self) -> None:
         """A whole session for a domain nobody heard of ends with 250 and one mail counted."""

@@ -17,7 +17,7 @@ import twisted_mail_node
 from tests.attacks.wire import Sender, in_any_packets
 from tests.inbound.receiving import EPOCH, DictDirectory, TestReceiver
 from twisted_mail_node.admin import looks
-from twisted_mail_node.admin.queue_commands import _lines
+from twisted_mail_node.admin.queue_show import lines_of
 from twisted_mail_node.eventlog import EventLog
 from twisted_mail_node.events import CommandRefused, SessionClosed
 from twisted_mail_node.message import dsn
@@ -260,10 +260,11 @@ class OneLineTests(SynchronousTestCase):
                 "helo": evil,
                 "protocol": "ESMTP", "session": "1", "body": "7BIT", "smtputf8": False, "ret": None, "envid": evil,
                 "recipients": [{"recipient": evil, "original": evil, "state": "delayed", "attempts": 1, "due": EPOCH,
-                                "destination": evil, "last": status}],
+                                "destination": evil, "last": status, "cause": evil, "next_hop": evil}],
+                "tried": [{**status, "when": EPOCH, "number": 0, "destination": evil, "tls": evil, "cause": evil}],
                 "header": f"Received: x\r\n\tby y\r\nSubject: {evil}\r\n\r\n",
             }  # fmt: skip
-            return [line for text in _lines(mail, EPOCH) for line in text.split("\n")]
+            return [line for text in lines_of(mail, EPOCH) for line in text.split("\n")]
 
         self.assertEqual(len(shown(EVIL[17:])), len(shown("plain")))
         for line in shown(EVIL):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.net.authority import Authority
 from tests.outbound.remote import Host, Node, Resolver
+from twisted_mail_node.dns.answer import MX, TLSA, DNSError
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.outbound.tls_outcome import TlsOutcome
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.settings import OutboundSettings
 
 #: All that may ever be written in the clear where TLS must be.
 HARMLESS = frozenset({b"EHLO mx.example.org\r\n", b"HELO mx.example.org\r\n", b"STARTTLS\r\n", b"QUIT\r\n"})
@@ -21,6 +26,57 @@ HARMLESS = frozenset({b"EHLO mx.example.org\r\n", b"HELO mx.example.org\r\n", b"
 MUST: tuple[dict[str, Any], ...] = ({"level": "required"}, {"level": "verified"}, {"require_tls": True})
 MUST_BE_VERIFIED = MUST[1:]
 NEXT_HOP = "[mail.example.net]"
+NAME = "mx1.example.net"
+ISSUED = Authority().issue(NAME)
+OTHER = Authority().issue(NAME)
+KEY = ISSUED.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+class Sts(NamedTuple):
+    """An MTA-STS policy."""
+
+    mode: str = "enforce"
+    exchangers: tuple[str, ...] = (NAME,)
+    id: str = "1"
+    max_age: float = 86400.0
+
+    def allows(self, host: str) -> bool:
+        return host in self.exchangers
+
+
+class Known:
+    """Everything a node may know of example.net: its policy, and what was reached there; and who is told."""
+
+    def __init__(self, policy: Sts | None = None, before: str = "") -> None:
+        self.policy, self.before = policy, before
+        self.outcomes: list[TlsOutcome] = []
+
+    async def find(self, domain: str) -> Sts | None:
+        return self.policy
+
+    def of(self, domain: str) -> str:
+        return self.before
+
+    def reached(self, domain: str, level: str) -> None:
+        self.before = level
+
+    def note(self, outcome: TlsOutcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def node_with(*records: TLSA | DNSError, policy: Sts | None = None, before: str = "", signed: bool = True) -> Node:
+    """A node on its way to the one exchanger of example.net."""
+    known = Known(policy, before)
+    table: dict[tuple[str, str], Any] = {
+        ("example.net", "MX"): (MX(10, NAME),),
+        (NAME, "A"): ("192.0.2.1",),
+        (f"_25._tcp.{NAME}", "TLSA"): records[0] if records and isinstance(records[0], DNSError) else records,
+    }
+    settings = OutboundSettings(pin=("example.net",) if before else ())
+    outbound = {"policies": known, "levels": known, "notes": known, "settings": settings}
+    node = Node(Resolver(table, signed), outbound=outbound)
+    node.known = known  # type: ignore[attr-defined]
+    return node
 
 
 class Attack(SynchronousTestCase):
@@ -200,6 +256,184 @@ class StrippingTests(Attack):
         (status,) = self.successResultOf(node.send(require_tls=True))
         self.assertEqual((status.action, status.reason), (Action.FAILED, Reason.REQUIRETLS))
         self.assertEqual(node.hosts, [])
+
+
+#: Mail to the domain, as it mostly is and as a route may have it.
+_KINDS: tuple[dict[str, Any], ...] = ({}, {"level": "required"})
+
+
+class DomainTests(Attack):
+    """T10 where the domain asks for TLS, or where it was reached before: DANE, MTA-STS, outbound.pin."""
+
+    DANE = (TLSA(3, 1, 0, KEY),)
+    WAYS = StrippingTests.WAYS
+
+    def demanding(self) -> list[tuple[Callable[[], Node], Reason]]:
+        """Nodes that may give example.net nothing in the clear, and what they call it."""
+        return [
+            (lambda: node_with(*self.DANE), Reason.DANE_FAILED),
+            (lambda: node_with(TLSA(1, 1, 1, b"\0" * 32)), Reason.DANE_FAILED),
+            (lambda: node_with(*self.DANE, policy=Sts("testing")), Reason.DANE_FAILED),
+            (lambda: node_with(policy=Sts()), Reason.MTA_STS_FAILED),
+            (lambda: node_with(policy=Sts(), signed=False), Reason.MTA_STS_FAILED),
+            (lambda: node_with(before="encrypted"), Reason.TLS_FAILED),
+            (lambda: node_with(before="verified", signed=False), Reason.TLS_FAILED),
+            (lambda: node_with(before="dane"), Reason.TLS_FAILED),
+        ]
+
+    def outcomes(self, node: Node) -> list[str]:
+        return [outcome.result for outcome in node.known.outcomes]  # type: ignore[attr-defined]
+
+    def test_no_tls(self) -> None:
+        """However TLS is taken away, the mail waits, with the reason; each time one outcome is noted."""
+        for way in self.WAYS:
+            for make, reason in self.demanding():
+                for mail in _KINDS:
+                    node = make()
+                    sent = node.send(**mail)
+                    way(node, node.hosts[0])
+                    self.assertEqual(len(node.hosts), 1)
+                    expected = Reason.TLS_FAILED if mail and reason is not Reason.MTA_STS_FAILED else reason
+                    self.assertKeptBack(node, sent, reason, expected)
+                    self.assertIn(self.outcomes(node), (["starttls-not-supported"], ["validation-failure"]))
+
+    def test_wrong_certificate(self) -> None:
+        """Under DANE no authority's certificate helps; under an enforced policy and after a good one nothing else."""
+        for why in ("", "it expired on 2026-01-01", "the certificate is self-signed"):
+            node = node_with(*self.DANE, policy=Sts())
+            sent = node.send()
+            self.assertEqual(node.hosts[0].secures(why=why, chain=(OTHER.certificate,)), b"QUIT\r\n")
+            node.hosts[0].says("221 bye")
+            self.assertIn("TLSA", self.assertKeptBack(node, sent, Reason.DANE_FAILED).words)
+            self.assertEqual(self.outcomes(node), ["validation-failure"])
+        for make, reason in self.demanding()[3:]:
+            node = make()
+            if node.known.before == "encrypted":  # type: ignore[attr-defined]
+                continue
+            sent = node.send()
+            node.hosts[0].offers_tls()
+            node.hosts[0].completes("it expired on 2026-01-01", fault="expired")
+            self.assertEqual(node.hosts[0].offers("PIPELINING"), b"QUIT\r\n")
+            node.hosts[0].says("221 bye")
+            self.assertIn("expired", self.assertKeptBack(node, sent, reason).words)
+            expected = "certificate-expired" if reason is Reason.MTA_STS_FAILED else ""
+            self.assertEqual(self.outcomes(node), [expected])
+
+    def test_not_named(self) -> None:
+        """A host that the policy does not name gets no connection: an attacker's MX record leads nowhere."""
+        node = node_with(policy=Sts(exchangers=("other.example.net",)), signed=False)
+        self.assertKeptBack(node, node.send(), Reason.MTA_STS_FAILED)
+        self.assertEqual((node.hosts, self.outcomes(node)), ([], ["validation-failure"]))
+
+    def test_look_up_broken(self) -> None:
+        """Nor does one whose TLSA records cannot be had: who breaks the DNS wins nothing (RFC 7672 section 2.1)."""
+        for mail in (*_KINDS, {"require_tls": True}):
+            node = node_with(DNSError("SERVFAIL"), policy=Sts())
+            self.assertKeptBack(node, node.send(**mail), Reason.DANE_FAILED)
+            self.assertEqual((node.hosts, self.outcomes(node)), ([], ["dnssec-invalid"]))
+
+    def test_bogus_exchangers(self) -> None:
+        """MX records that do not prove (SERVFAIL of the validating resolver) are no implicit MX: the mail waits."""
+        node = Node(Resolver({("example.net", "MX"): DNSError("SERVFAIL"), ("example.net", "A"): ("192.0.2.1",)}))
+        self.assertKeptBack(node, node.send(), Reason.DNS_FAILED)
+        self.assertEqual(node.hosts, [])
+
+    def test_unsigned(self) -> None:
+        """TLSA records that an attacker made up, in a zone that is not signed, count for nothing."""
+        node = node_with(TLSA(3, 1, 1, b"\1" * 32), signed=False)
+        node.send()
+        self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))
+
+    def test_good(self) -> None:
+        """The host that fits gets the mail, by DANE with a certificate that no authority signed; its session is its
+        own (nothing is resumed), and the status says how."""
+        node = node_with(*self.DANE)
+        sent = node.send()
+        host = node.hosts[0]
+        self.assertIn(b"MAIL", host.secures("PIPELINING", why="it is self-signed", chain=(ISSUED.certificate,)))
+        assert host.transport.session is not None
+        self.assertEqual((host.transport.session.host, host.transport.session.fresh), (NAME, True))
+        host.says("250 ok", "250 ok", "354 go")
+        host.says("250 2.0.0 taken")
+        (status,) = self.successResultOf(sent)
+        self.assertTrue(status.tls.endswith(", verified by DANE (3 1 0)"), status.tls)
+        self.assertEqual(self.outcomes(node), [""])
+        self.assertEqual(node.relay.status()[0]["verified"], 1)
+        node = node_with(policy=Sts(), signed=False)
+        sent = node.send()
+        self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))
+        assert node.hosts[0].transport.session is not None
+        self.assertFalse(node.hosts[0].transport.session.fresh)
+        self.assertTrue(node.hosts[0].protocol.peer.tls.endswith(", verified (MTA-STS)"))
+
+    def test_testing(self) -> None:
+        """A policy that only tests holds nothing up, and its failure is noted."""
+        for policy, result in ((Sts("testing"), "certificate-not-trusted"), (Sts("testing", ()), "validation-failure")):
+            node = node_with(policy=policy)
+            node.send()
+            self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING", why="it is self-signed"))
+            self.assertEqual(self.outcomes(node), [result])
+        node = node_with(policy=Sts("testing"))
+        node.send()
+        self.assertIn(b"MAIL", node.hosts[0].greets("PIPELINING"))
+        self.assertEqual(self.outcomes(node), ["starttls-not-supported"])
+
+    def test_requiretls(self) -> None:
+        """REQUIRETLS goes by signed MX records, or to a host that a policy names, and not without either; what is
+        missing then is said to the sender (RFC 8689 section 4.2.1)."""
+        good = (ISSUED.certificate,)
+        ways: list[tuple[Callable[[], Node], str]] = [
+            (node_with, ""),
+            (lambda: node_with(*self.DANE), "it is self-signed"),
+            (lambda: node_with(policy=Sts(), signed=False), ""),
+            (lambda: node_with(policy=Sts("testing"), signed=False), ""),
+        ]
+        for make, why in ways:
+            node = make()
+            sent = node.send(require_tls=True)
+            written = node.hosts[0].secures("PIPELINING", "REQUIRETLS", why=why, chain=good)
+            self.assertTrue(written.startswith(b"MAIL FROM:<ann@example.org> REQUIRETLS\r\n"), written)
+            for extensions, chain, status in ((("PIPELINING",), good, "5.7.30"), (("REQUIRETLS",), (), "5.7.10")):
+                if status == "5.7.10" and not why:
+                    continue
+                node = make()
+                sent = node.send(require_tls=True)
+                self.assertEqual(node.hosts[0].secures(*extensions, why=why, chain=chain), b"QUIT\r\n")
+                node.hosts[0].says("221 bye")
+                self.assertEqual(self.assertKeptBack(node, sent, Reason.REQUIRETLS).status, status)
+        for node in (node_with(signed=False), node_with(signed=False, policy=Sts(exchangers=("other.example",)))):
+            self.assertKeptBack(node, node.send(require_tls=True), Reason.REQUIRETLS)
+            self.assertEqual(node.hosts, [])
+
+    def test_optional(self) -> None:
+        """TLS-Required: No goes all the same, with TLS where there is any (RFC 8689 section 4.2.2); no such mail opens
+        a connection for others."""
+        for make, _ in self.demanding()[:5]:
+            node = make()
+            kept = node.send()
+            node.send(tls_optional=True)
+            if not node.hosts[0].transport.session:
+                node.hosts[0].greets("PIPELINING")
+            self.assertIn(b"MAIL", node.hosts[1].greets("PIPELINING"))
+            node.hosts[0].says("221 bye")
+            self.successResultOf(kept)
+            self.assertNotIn(b"MAIL", node.hosts[0].transport.all_written)
+            node = make()
+            node.send(tls_optional=True)
+            self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING", why="it is self-signed"))
+
+    def test_next_host(self) -> None:
+        """A host that does not fit is passed over for one that does."""
+        table = {
+            ("example.net", "MX"): (MX(10, "evil.example.net"), MX(20, NAME)),
+            ("evil.example.net", "A"): ("192.0.2.66",),
+            (NAME, "A"): ("192.0.2.1",),
+        }
+        node = Node(Resolver(table), outbound={"policies": Known(Sts())})
+        node.send()
+        self.assertEqual([host.ip for host in node.hosts], ["192.0.2.1"])
+        self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))
+        self.assertEqual([event.reason for event in node.failed], [Reason.MTA_STS_FAILED])
 
 
 class StallTests(Attack):

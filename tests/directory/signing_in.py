@@ -37,8 +37,9 @@ class Tls:
 
     version = "TLSv1.3"
     cipher = "TLS_AES_256_GCM_SHA384"
-    server_name = why = ""
+    server_name = why = fault = ""
     resumed = False
+    chain = ()
 
     def __str__(self) -> str:
         return f"{self.version} with {self.cipher}"

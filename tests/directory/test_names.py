@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mail_node.directory.names import NAME_MAX, ByAddress, file_name, folded
-from twisted_mail_node.message.address import Address
+from twisted_mail_node.directory.names import NAME_MAX, ByAddress, file_name
+from twisted_mail_node.message.address import Address, folded
 
 
 class FoldedTests(SynchronousTestCase):

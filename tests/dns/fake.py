@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from zope.interface import implementer
 
@@ -19,21 +19,25 @@ class FakeResolver:
 
     A name that is not in the zone does not exist; a type that is not in a name has no records. CNAMEs are followed.
 
+    :param signed: names whose records are signed; an answer is authentic when every name on its way is.
     :ivar asked: every question, in order.
     """
 
-    def __init__(self, zone: Zone) -> None:
+    def __init__(self, zone: Zone, signed: Collection[str] = ()) -> None:
         self.zone = zone
+        self.signed = signed
         self.asked: list[tuple[str, str]] = []
 
     async def query(self, name: str, rdtype: str) -> Answer:
         """See ``IResolver``."""
         name = name.rstrip(".").lower()
         self.asked.append((name, rdtype))
+        signed = True
         for _ in range(17):
             node = self.zone.get(name)
+            signed = signed and name in self.signed
             if node is None:
-                return Answer((), False, False, name, 300)
+                return Answer((), False, signed, name, 300)
             if isinstance(node, DNSError):
                 raise node
             records = node.get(rdtype)
@@ -44,5 +48,5 @@ class FakeResolver:
                 continue
             if isinstance(records, DNSError):
                 raise records
-            return Answer(tuple(records or ()), True, False, name, 300)
+            return Answer(tuple(records or ()), True, signed, name, 300)
         raise DNSError(f"a CNAME loop behind {name}")

@@ -19,6 +19,7 @@ from twisted_mail_node.dns.exchangers import (
     NoExchanger,
     exchangers,
     host_addresses,
+    named_host,
 )
 from twisted_mail_node.interfaces import IResolver
 from twisted_mail_node.reasons import Reason
@@ -61,7 +62,10 @@ class ExchangerTests(SynchronousTestCase):
         }
         self.assertEqual(
             self.find(zone),
-            [Exchanger("a.example.org", 10, four("192.0.2.1")), Exchanger("b.example.org", 20, four("192.0.2.2"))],
+            [
+                Exchanger("a.example.org", 10, four("192.0.2.1"), canonical="a.example.org"),
+                Exchanger("b.example.org", 20, four("192.0.2.2"), canonical="b.example.org"),
+            ],
         )
 
     def test_equal_ones_are_mixed(self) -> None:
@@ -75,7 +79,8 @@ class ExchangerTests(SynchronousTestCase):
     def test_implicit_mx(self) -> None:
         """A domain without MX is its own exchanger (RFC 5321 section 5.1)."""
         self.assertEqual(
-            self.find({"example.org": {"A": ["192.0.2.1"]}}), [Exchanger("example.org", 0, four("192.0.2.1"))]
+            self.find({"example.org": {"A": ["192.0.2.1"]}}),
+            [Exchanger("example.org", 0, four("192.0.2.1"), canonical="example.org")],
         )
 
     def test_aliases(self) -> None:
@@ -87,8 +92,9 @@ class ExchangerTests(SynchronousTestCase):
             "host.example": {"A": ["192.0.2.1"]},
             "plain.example": {"CNAME": ["host.example"]},
         }
-        self.assertEqual(self.find(zone), [Exchanger("mx.example", 10, four("192.0.2.1"))])
-        self.assertEqual(self.find(zone, "plain.example"), [Exchanger("host.example", 0, four("192.0.2.1"))])
+        found = Exchanger("mx.example", 10, four("192.0.2.1"), canonical="host.example")
+        self.assertEqual(self.find(zone), [found])
+        self.assertEqual(self.find(zone, "plain.example"), [found._replace(host="host.example", preference=0)])
 
     def test_null_mx(self) -> None:
         """A null MX ends it for good (RFC 7505); beside other exchangers it means nothing."""
@@ -204,7 +210,45 @@ class ExchangerTests(SynchronousTestCase):
             "example.org": {"MX": [MX(20, "a.example"), MX(10, "a.example")]},
             "a.example": {"A": ["192.0.2.1"]},
         }
-        self.assertEqual(self.find(zone), [Exchanger("a.example", 10, four("192.0.2.1"))])
+        self.assertEqual(self.find(zone), [Exchanger("a.example", 10, four("192.0.2.1"), canonical="a.example")])
+
+    def test_signed(self) -> None:
+        """An exchanger is secure when the MX records are signed with every CNAME before them, or their absence is; its
+        addresses are when they are signed with every CNAME before them. One does not stand for the other."""
+        zone: Zone = {
+            "example.org": {"CNAME": ["real.example"]},
+            "real.example": {"MX": [MX(10, "mx.example")]},
+            "mx.example": {"CNAME": ["host.example"]},
+            "host.example": {"A": ["192.0.2.1"]},
+            "plain.example": {"A": ["192.0.2.1"]},
+        }
+
+        def signed(domain: str, *names: str) -> tuple[bool, bool]:
+            asking = exchangers(FakeResolver(zone, names), domain)
+            (found,) = self.successResultOf(Deferred.fromCoroutine(asking))
+            return found.secure, found.addresses_secure
+
+        self.assertEqual(signed("example.org"), (False, False))
+        self.assertEqual(signed("example.org", *zone), (True, True))
+        self.assertEqual(signed("example.org", "example.org", "real.example"), (True, False))
+        self.assertEqual(signed("example.org", "example.org", "host.example", "mx.example"), (False, True))
+        self.assertEqual(signed("example.org", "real.example", "mx.example"), (False, False))
+        self.assertEqual(signed("plain.example"), (False, False))
+        self.assertEqual(signed("plain.example", "plain.example"), (True, True))
+
+    def test_signed_families(self) -> None:
+        """Addresses are secure when each family that has any is signed; one that cannot be looked up gives none."""
+
+        class Families(FakeResolver):
+            async def query(self, name: str, rdtype: str) -> Answer:
+                answer = await super().query(name, rdtype)
+                return answer._replace(authentic=answer.authentic and rdtype != "AAAA")
+
+        for six, expected in (((), True), (["2001:db8::1"], False), (BROKEN, True)):
+            zone: Zone = {"example.org": {"A": ["192.0.2.1"], "AAAA": six}}
+            asking = exchangers(Families(zone, zone), "example.org")
+            (found,) = self.successResultOf(Deferred.fromCoroutine(asking))
+            self.assertEqual(found.addresses_secure, expected, six)
 
     def test_no_domain(self) -> None:
         """What cannot be a domain does not exist."""
@@ -269,6 +313,16 @@ class HostTests(SynchronousTestCase):
         """A name is looked up by A and AAAA, never by MX."""
         zone: Zone = {"relay.lan": {"MX": [MX(1, "x")], "A": ["127.0.0.1"], "AAAA": ["2001:db8::1"]}}
         self.assertEqual(self.find("[relay.lan]", zone), (HostAddress("2001:db8::1", 6), HostAddress("127.0.0.1", 4)))
+
+    def test_signed(self) -> None:
+        """Whoever names a host is sure of its name; whether its addresses are signed the DNS says. An IP address has
+        no name to ask for."""
+        zone: Zone = {"relay.lan": {"CNAME": ["host.lan"]}, "host.lan": {"A": ["192.0.2.1"]}}
+        for names, expected in (((), False), (("relay.lan",), False), (("relay.lan", "host.lan"), True)):
+            found = self.successResultOf(Deferred.fromCoroutine(named_host(FakeResolver(zone, names), "relay.lan")))
+            self.assertEqual(found, Exchanger("relay.lan", 0, four("192.0.2.1"), True, expected, "host.lan"))
+        found = self.successResultOf(Deferred.fromCoroutine(named_host(FakeResolver({}), "192.0.2.7")))
+        self.assertEqual(found, Exchanger("192.0.2.7", 0, four("192.0.2.7"), True, False, ""))
 
     def test_nothing(self) -> None:
         """A host that cannot be found is a delay: the settings may be wrong."""

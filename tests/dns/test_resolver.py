@@ -125,10 +125,19 @@ class ResolverTests(SynchronousTestCase):
         """A question goes to the first server and gives its typed answer."""
         self.transport.behave = zone({"example.org": {"MX": ["10 mx.example.org."]}}, authentic=True)
         self.assertEqual(
-            self.answer("Example.ORG.", "MX"), Answer((MX(10, "mx.example.org"),), True, True, "example.org", 300)
+            self.answer("Example.ORG.", "MX"), Answer((MX(10, "mx.example.org"),), True, False, "example.org", 300)
         )
         self.assertEqual(self.transport.ways(), [("udp", "192.0.2.53")])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_authentic(self) -> None:
+        """AD is believed of trusted servers only, from the cache as well."""
+        self.transport.behave = zone({"example.org": {"A": ["192.0.2.1"]}}, authentic=True)
+        for trusted in (False, True):
+            self.resolver = self.make(ONE, trusted=trusted)
+            self.assertEqual([self.answer("example.org").authentic for _ in range(2)], [trusted] * 2)
+        self.transport.behave = zone({"example.net": {"A": ["192.0.2.1"]}})
+        self.assertFalse(self.answer("example.net").authentic)
 
     def test_cached(self) -> None:
         """An answer is asked once in its TTL; so is a missing name."""
@@ -301,6 +310,7 @@ class ResolverTests(SynchronousTestCase):
 
     def test_half_chain(self) -> None:
         """A chain that a forwarder leaves unfinished is followed; it is authentic only when every reply is."""
+        self.resolver = self.make(ONE, trusted=True)
         half = zone({"a.example": {"CNAME": ["b.example."]}, "b.example": {"A": ["192.0.2.1"]}}, authentic=True)
 
         def behave(asked: Asked) -> bytes:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from twisted_mail_node.directory.names import folded
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.interfaces import IDirectory, IIncoming, IMailQueue
-from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.address import Address, domain_key, folded
 from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.spool.content import InlineContent

@@ -36,7 +36,9 @@ class MemorySession:
         self.resumed = False
         self.verified = False
         self.why = "the client showed no certificate"
+        self.fault = "untrusted"
         self.peer = None
+        self.chain = ()
         self._binding = binding
 
     def __str__(self) -> str:

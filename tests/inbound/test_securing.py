@@ -77,6 +77,13 @@ class StartTlsTests(SynchronousTestCase):
         self.assertEqual((event.protocol, event.tls), ("ESMTPS", TLS))
         self.assertIn(b"with ESMTPS", self.receiver.queue.mails[0].header)
 
+    def test_requiretls(self) -> None:
+        """REQUIRETLS is kept in the envelope; TLS-Required: No says nothing beside it (RFC 8689 section 4.1)."""
+        peer = self.receiver.secured("MAIL FROM:<a@elsewhere.example> REQUIRETLS", "RCPT TO:<joe@example.org>", "DATA")
+        self.assertTrue(peer.say("TLS-Required: No", "", "text", ".").splitlines()[-1].startswith("250"))
+        envelope = self.receiver.queue.mails[0].envelope
+        self.assertEqual((envelope.require_tls, envelope.tls_optional), (True, False))
+
     def test_replies_of_a_group(self) -> None:
         """What was pipelined before STARTTLS is answered before it, in one write."""
         peer = self.receiver.connect()

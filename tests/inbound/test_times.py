@@ -56,6 +56,15 @@ class SessionTests(SynchronousTestCase):
         self.assertEqual((envelope.release_at, envelope.deliver_by), (EPOCH + 3600, EPOCH + 7200))
         self.assertEqual((envelope.by_mode, envelope.by_trace, envelope.priority), ("R", True, 3))
 
+    def test_tls_optional(self) -> None:
+        """TLS-Required: No in the header, not in the body, is kept in the envelope (RFC 8689 section 4.1)."""
+        for field, expected in (("TLS-Required: No", True), ("Subject: TLS-Required: No", False)):
+            receiver = SubmissionReceiver()
+            peer = receiver.signed_in()
+            peer.say("MAIL FROM:<joe@example.org>", "RCPT TO:<ann@example.org>", "DATA")
+            self.assertTrue(peer.say("From: joe@example.org", field, "", "TLS-Required: No", ".").startswith("250"))
+            self.assertEqual(receiver.queue.mails[0].envelope.tls_optional, expected)
+
     def test_until(self) -> None:
         """HOLDUNTIL within the bound is taken; over it, or in the past, is refused, and the session goes on."""
         receiver = SubmissionReceiver(SubmissionSettings(future_release=DAY))

@@ -8,7 +8,7 @@ from email import message_from_bytes, policy
 from typing import Any
 
 from tests.interop.mails import plain
-from tests.interop.node import Node, NodeTest, free_port
+from tests.interop.node import Node, NodeTest, free_port, wait_for
 from tests.interop.test_relaying import relay_to
 from tests.interop.wire import Client, ScriptedServer, added_to, send
 
@@ -178,20 +178,33 @@ class ReportTest(NodeTest):
                 here.close()
 
     def test_null_reverse_path(self) -> None:
-        """A mail with the null reverse-path never makes a report, and leaves the queue."""
-        here, server = self.relaying({"RCPT": self.WORDS})
-        queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="")
-        here.wait_event("notification-dropped", queue_id=queue_id)
-        here.wait_queue(0)
-        self.assertEqual(here.events("notification-sent"), [])
-        self.assertIn("MAIL FROM:<>", server.commands)
+        """A mail with the null reverse-path makes a report to postmaster and nobody else, or to nobody, as the settings
+        say; and it leaves the queue."""
+        tables = '[queue]\nretry = ["1h"]\ndouble_bounces = false\n'
+        for told, settings in ((1, {}), (0, {"tables": tables})):
+            with self.subTest(told=told):
+                here, server = self.relaying({"RCPT": self.WORDS}, **settings)
+                queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="")
+                here.wait_event("notification-sent" if told else "notification-dropped", queue_id=queue_id)
+                here.wait_queue(0)
+                sent = [event["recipient"] for event in here.events("notification-sent")]
+                self.assertEqual(sent, ["postmaster@here.test"] * told)
+                self.assertIn("MAIL FROM:<>", server.commands)
+                self.assertEqual(len([line for line in server.commands if line.startswith("RCPT")]), 1)
+                if told:
+                    notice = here.wait_mail("joe", having=b"neither delivered nor returned")  # he is postmaster
+                    self.assertIn(b"Auto-Submitted: auto-generated\r\n", notice.replace(b"\n", b"\r\n"))
+                    self.assertIn(b"Subject: unwanted", notice)
+                here.close()
 
     def test_report_to_elsewhere(self) -> None:
-        """The report to a remote sender is relayed with the null reverse-path; when it is refused, too, that is all."""
+        """The report to a remote sender is relayed with the null reverse-path; when it is refused, too, postmaster is
+        told, and that is all."""
         here, server = self.relaying({"RCPT": self.WORDS})
         queue_id = send(here.port, plain("unwanted"), ["demo@there.test"], sender="someone@client.test")
         event = here.wait_event("notification-sent", queue_id=queue_id)
-        here.wait_event("notification-dropped", queue_id=event["dsn_queue_id"])
+        second = here.wait_event("notification-sent", queue_id=event["dsn_queue_id"])
+        self.assertEqual(second["recipient"], "postmaster@here.test")
         here.wait_queue(0)
         self.assertEqual([line for line in server.commands if line.startswith("RCPT")],
                          ["RCPT TO:<demo@there.test>", "RCPT TO:<someone@client.test>"])  # fmt: skip
@@ -236,3 +249,136 @@ class ReportTest(NodeTest):
             reply = client.data(plain("silent"))
         refusing.wait_event("notification-dropped", queue_id=reply.split()[-1])
         self.assertEqual(refusing.mails("joe"), [])
+
+
+class OperatorTest(NodeTest):
+    """What an operator sees and does beyond one mail: causes, another way, removal with a DSN, freezes."""
+
+    def setUp(self) -> None:
+        self.hop = free_port()
+        self.here = relay_to(self.hop)
+        self.addCleanup(self.here.close)
+        self.here.start()
+
+    def waiting(self, subject: str) -> str:
+        """A mail that was tried once and is delayed; gives its queue id."""
+        queue_id = send(self.here.port, plain(subject), ["demo@there.test"], sender="joe@here.test")
+        self.here.wait_queue(1, "delayed")
+        return queue_id
+
+    def there(self, port: int) -> Node:
+        """Another node that takes mail for the domain."""
+        there = self.node(domain="there.test")
+        there.port = port
+        there.write()
+        return there.start()
+
+    def test_look(self) -> None:
+        """Causes are listed, counted and explained; every attempt is kept; the mail can be read, octet for octet."""
+        queue_id = self.waiting("looked at")
+        self.here.command("queue", "retry", queue_id)
+        wait_for(lambda: self.here.queue()[0]["recipients"][0]["attempts"] == 2, "another attempt")
+        (listed,) = json.loads(self.here.command("queue", "list", "--json", "--cause", "network"))
+        self.assertEqual((listed["queue_id"], listed["recipients"][0]["cause"]), (queue_id, "connect-failed"))
+        self.assertEqual(json.loads(self.here.command("queue", "list", "--json", "--cause", "rate")), [])
+        self.assertEqual(json.loads(self.here.command("queue", "list", "--json", "--older", "1h")), [])
+        for by, word in (
+            ("destination", f"[127.0.0.1]:{self.hop}"), ("cause", "connect-failed"), ("sender", "joe@here.test"),
+            ("state", "delayed"), ("age", "under 15 min"), ("kind", "network"),
+        ):  # fmt: skip
+            output = self.here.command("queue", "count", "--by", by)
+            self.assertIn(word, output)
+            self.assertIn("\n1 recipient\n", output)
+        (shown,) = json.loads(self.here.command("queue", "show", "--json", queue_id))
+        self.assertEqual([one["reason"] for one in shown["tried"]], ["connect-failed"] * 2)
+        self.assertLess(shown["tried"][0]["when"], shown["tried"][1]["when"])
+        output = self.here.command("queue", "show", "--content", queue_id)
+        for words in ("Why:    No connection", "To do:", "Attempts", "Content", "Subject: looked at"):
+            self.assertIn(words, output)
+        saved = self.here.place / "saved.eml"
+        self.here.command("queue", "show", "--save", str(saved), queue_id)
+        self.assertTrue(saved.read_bytes().endswith(plain("looked at")))
+        frame = self.here.command("queue", "top", "--once")
+        for words in (f"[127.0.0.1]:{self.hop}", "1 mail; recipients: 1 delayed", "connect-failed"):
+            self.assertIn(words, frame)
+        self.assertIn("connect-failed", self.here.command("status"))
+
+    def test_down(self) -> None:
+        """While the node is down, count, show, dry runs and reroute work on its spool."""
+        queue_id = self.waiting("sleeping")
+        self.assertEqual(self.here.stop(), 0)
+        self.assertIn("connect-failed", self.here.command("queue", "count", "--by", "cause"))
+        self.assertIn("Attempts", self.here.command("queue", "show", queue_id))
+        self.assertIn("1 mail", self.here.command("queue", "remove", "--dsn", "--all", "--dry-run"))
+        other = free_port()
+        there = self.there(other)
+        self.here.command("queue", "reroute", f"[127.0.0.1]:{other}", queue_id)
+        self.here.start()
+        there.wait_mail("demo", having=b"sleeping")
+        self.here.wait_queue(0)
+
+    def test_reroute(self) -> None:
+        """A mail goes where the operator says; --by-route takes the others back."""
+        queue_id = self.waiting("another way")
+        other = free_port()
+        there = self.there(other)
+        self.assertIn("1 mail", self.here.command("queue", "reroute", f"[127.0.0.1]:{other}", queue_id))
+        there.wait_mail("demo", having=b"another way")
+        self.here.wait_queue(0)
+        self.here.wait_event("mail-changed", queue_id=queue_id, reason="rerouted")
+        queue_id = self.waiting("and back")
+        nobody = free_port()
+        self.here.command("queue", "reroute", f"[127.0.0.1]:{nobody}", queue_id)
+        wait_for(
+            lambda: self.here.queue()[0]["recipients"][0]["destination"] == f"[127.0.0.1]:{nobody}", "the other way"
+        )
+        self.here.command("queue", "reroute", "--by-route", "--all", "--yes")
+        wait_for(
+            lambda: self.here.queue()[0]["recipients"][0]["destination"] == f"[127.0.0.1]:{self.hop}", "its own way"
+        )
+
+    def test_remove_with_dsn(self) -> None:
+        """remove --dsn: the sender has a DSN with the operator's words; held mail too; also when the node was down."""
+        first = self.waiting("given up")
+        self.here.command("queue", "remove", "--dsn", "--why", "the list was closed", first)
+        report = message_from_bytes(self.here.wait_mail("joe", having=b"Subject: given up"), policy=policy.default)
+        self.assertEqual(report.get_content_type(), "multipart/report")
+        _, status, _ = report.iter_parts()
+        parts: Any = status.get_payload()
+        self.assertEqual((parts[1]["Action"], parts[1]["Status"]), ("failed", "5.0.0"))
+        self.assertIn("the list was closed", report.as_string())
+        self.here.wait_event("recipient-failed", queue_id=first, reason="removed")
+        self.here.wait_event("mail-finished", queue_id=first)
+        self.here.wait_queue(0)
+        second = self.waiting("given up asleep")
+        self.here.command("queue", "hold", second)
+        self.assertEqual(self.here.stop(), 0)
+        self.here.command("queue", "remove", "--dsn", second)
+        self.here.start()
+        self.here.wait_mail("joe", having=b"Subject: given up asleep")
+        self.here.wait_queue(0)
+
+    def test_freeze(self) -> None:
+        """Nothing goes to a frozen destination, over restarts; a thaw lets it go. Both work while the node is down."""
+        queue_id = self.waiting("cold")
+        destination = f"[127.0.0.1]:{self.hop}"
+        self.here.command("queue", "freeze", destination, "--why", "the disk there is full")
+        there = self.there(self.hop)
+        self.assertIn("is frozen", self.here.command("queue", "retry", "--destination", destination))
+        self.assertIn("the disk there is full", self.here.command("queue", "frozen"))
+        self.assertIn("mailnode queue thaw", self.here.command("queue", "show", queue_id))
+        self.assertEqual(self.here.stop(), 0)
+        self.assertIn("the disk there is full", self.here.command("queue", "frozen"))
+        self.here.start()
+        self.here.command("queue", "retry", "--all")
+        self.here.wait_queue(1, "delayed")
+        self.assertEqual(there.mails("demo"), [])
+        self.here.command("queue", "thaw", destination)
+        there.wait_mail("demo", having=b"cold")
+        self.here.wait_queue(0)
+        self.assertEqual(self.here.stop(), 0)
+        self.here.command("queue", "freeze", destination)
+        self.here.start()
+        send(self.here.port, plain("later"), ["demo@there.test"], sender="joe@here.test")
+        self.here.wait_event("recipient-delayed", reason="frozen")
+        self.assertEqual(len(there.mails("demo")), 1)

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from twisted_mail_node.message import dsn, header
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.encoding import transfer
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -29,10 +30,14 @@ REFUSED = DeliveryStatus(
 
 
 def outcome(
-    address: Address = ANN, status: DeliveryStatus = REFUSED, orcpt: str = "", until: float | None = None
+    address: Address = ANN,
+    status: DeliveryStatus = REFUSED,
+    orcpt: str = "",
+    until: float | None = None,
+    tried: float | None = WHEN,
 ) -> dsn.Outcome:
     """What became of one recipient."""
-    return dsn.Outcome(Recipient(address, address, (), orcpt), status, until)
+    return dsn.Outcome(Recipient(address, address, (), orcpt), status, until, tried)
 
 
 def built(
@@ -138,7 +143,9 @@ class ShapeTests(SynchronousTestCase):
         words = text(parsed(built())[1][0])
         self.assertIn("<ann@example.net>", words)
         self.assertIn("The host mx.example.net (192.0.2.7:25) said:\n      550 5.1.1 no such user\n", words)
-        self.assertIn("Check the address for typing errors", words)
+        cause = understand(REFUSED)
+        self.assertIn(cause.title, words)
+        self.assertIn(f"What you can do: {cause.advice}", " ".join(words.split()))
         self.assertIn("postmaster@mx.example.org, and name the mail Q1", words)
         self.assertTrue(all(len(line) <= 78 for line in words.split("\n")))
 
@@ -181,7 +188,8 @@ class ActionTests(SynchronousTestCase):
         self.assertIn("will hear no more", " ".join(text(parts[0]).split()))
         self.assertEqual([group["Action"] for group in groups(parts[1])[1:]], ["delivered", "relayed"])
         self.assertEqual([group["Status"] for group in groups(parts[1])[1:]], ["2.1.5", "2.0.0"])
-        self.assertNotIn(b"Diagnostic-Code", report.content)
+        # RFC 3461 section 6.3 (i): every attempt to relay has the host's reply.
+        self.assertEqual([group["Diagnostic-Code"] for group in groups(parts[1])[1:]], [None, "smtp; 250 ok"])
         self.assertEqual(parts[2].get_content_type(), "text/rfc822-headers")
 
     def test_delayed(self) -> None:
@@ -220,23 +228,66 @@ class ActionTests(SynchronousTestCase):
             self.assertEqual(groups(parsed(broken)[1][1])[1]["Status"], "5.0.0")
 
     def test_advice(self) -> None:
-        """Each subject of a status has its advice, and an unknown one has one too."""
-        for status, words in (
-            ("5.2.2", "mailbox is full"),
-            ("5.7.1", "does not want this mail"),
-            ("4.4.7", "Check the part of the address"),
-            ("5.9.9", "send this report"),
-            ("5.3.4", "too large"),
-        ):
-            self.assertIn(
-                words, " ".join(text(parsed(built(outcome(status=REFUSED._replace(status=status))))[1][0]).split())
-            )
+        """Every failure is told with what is known of its cause, and with what can be done."""
+        for code in ("5.2.2", "5.7.1", "5.4.4", "5.9.9", "5.3.4"):
+            for reason in (Reason.REMOTE_REFUSED, Reason.NO_SUCH_DOMAIN, Reason.EXPIRED, Reason.TLS_FAILED):
+                status = REFUSED._replace(status=code, reason=reason)
+                words = " ".join(text(parsed(built(outcome(status=status)))[1][0]).split())
+                self.assertIn(understand(status).title, words)
+                self.assertIn(f"What you can do: {understand(status).advice}", words)
+        delayed = REFUSED._replace(action=Action.DELAYED, status="4.2.2", reason=Reason.REMOTE_DELAYED)
+        words = text(parsed(built(outcome(status=delayed)))[1][0])
+        self.assertIn(understand(delayed).title, words)
+        self.assertNotIn("What you can do", words)
+
+    def test_last_attempt(self) -> None:
+        """Last-Attempt-Date is there only where it is known (RFC 3464 section 2.3.7)."""
+        (group,) = groups(parsed(built(outcome(tried=WHEN - 60)))[1][1])[1:]
+        self.assertEqual(group["Last-Attempt-Date"], "Tue, 05 Mar 2024 10:10:12 +0000")
+        (group,) = groups(parsed(built(outcome(tried=None)))[1][1])[1:]
+        self.assertNotIn("Last-Attempt-Date", group)
+
+    def test_no_reply(self) -> None:
+        """What a host said is called an SMTP reply only where it has the form of one (RFC 3461 section 9.2)."""
+        for words, kind in (("550 no", "smtp"), ("550-no", "smtp"), ("550", "smtp"), ("no", "x-mailnode"),
+                            ("5500 no", "x-mailnode"), ("150 no", "x-mailnode")):  # fmt: skip
+            (group,) = groups(parsed(built(outcome(status=REFUSED._replace(words=words))))[1][1])[1:]
+            self.assertEqual(group["Diagnostic-Code"], f"{kind}; {words}")
+
+    def test_expanded(self) -> None:
+        """An alias that was expanded is told as that, without whom it leads to (RFC 3461 section 5.2.7.3)."""
+        status = DeliveryStatus(Action.EXPANDED, "2.0.0", Reason.EXPANDED, Reason.EXPANDED.meaning)
+        mail, parts = parsed(built(outcome(status=status, tried=None)))
+        self.assertEqual(mail["Subject"], "Your mail was passed on")
+        self.assertIn("passed on to the addresses behind this one", " ".join(text(parts[0]).split()))
+        (group,) = groups(parts[1])[1:]
+        self.assertEqual(
+            group.items(),
+            [("Final-Recipient", "rfc822;ann@example.net"), ("Action", "expanded"), ("Status", "2.0.0")],
+        )
+
+    def test_forwarded(self) -> None:
+        """A host that names the address behind an alias tells it to us, and we do not tell it to the sender."""
+        said = REFUSED._replace(words="550 5.1.1 <Secret@Private.example>: nobody; RCPT TO:<secret@private.example>")
+        hidden = dsn.Outcome(Recipient(Address("secret", "private.example"), ANN), said)
+        report = built(hidden)
+        self.assertNotIn(b"secret@private", report.content.lower())
+        (group,) = groups(parsed(report)[1][1])[1:]
+        self.assertEqual(
+            group["Diagnostic-Code"], "smtp; 550 5.1.1 <ann@example.net>: nobody; RCPT TO:<ann@example.net>"
+        )
 
     def test_no_words(self) -> None:
-        """A status without words is told by its reason's meaning."""
+        """A status without words is told by what stands behind it."""
         silent = DeliveryStatus(Action.FAILED, "5.1.1", Reason.UNKNOWN_RECIPIENT, "")
         words = " ".join(text(parsed(built(outcome(status=silent)))[1][0]).split())
-        self.assertIn(Reason.UNKNOWN_RECIPIENT.meaning, words)
+        self.assertIn("Nobody has this address.", words)
+
+    def test_expired(self) -> None:
+        """A mail that was given up says so, beside what the host said last."""
+        status = REFUSED._replace(status="5.4.7", reason=Reason.EXPIRED, words="450 4.2.1 later")
+        words = " ".join(text(parsed(built(outcome(status=status)))[1][0]).split())
+        self.assertIn("said: 450 4.2.1 later We have tried for as long as we keep mail.", words)
 
 
 class ReturnedTests(SynchronousTestCase):

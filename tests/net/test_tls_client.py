@@ -48,10 +48,12 @@ class ClientCase(SynchronousTestCase):
         self.addCleanup(certificates.stop)
         return Ends(self, certificates.secure, self.ours)
 
-    def connect(self, ends: Ends, host: str = "mx.example.org", client: TlsClient | None = None) -> tuple[End, End]:
+    def connect(
+        self, ends: Ends, host: str = "mx.example.org", client: TlsClient | None = None, fresh: bool = False
+    ) -> tuple[End, End]:
         """Both ends of a new connection, whose handshake is completed, and whose server has said something."""
         before = len(ends.made)
-        end = ends.connect(End(lambda transport: (client or self.client).secure(transport, host)))
+        end = ends.connect(End(lambda transport: (client or self.client).secure(transport, host, fresh)))
         ends.loop.until(lambda: end.completed and len(ends.made) > before and ends.made[-1].completed)
         server: Any = ends.made[-1]
         server.transport.write(b"220 hello\r\n")
@@ -197,6 +199,33 @@ class OursTests(BothWays, ClientCase):
         self.connect(self.server(issued))
         end, _ = self.connect(self.server(issued))
         self.assertEqual((end.session.resumed, end.session.verified), (False, True))
+
+    def test_fresh(self) -> None:
+        """A fresh session resumes none and is not kept, though one is there for others; the chain is shown whole."""
+        between = Authority("between", self.authority)
+        issued = between.issue("mx.example.org")
+        ends = self.server(issued)
+        self.connect(ends)
+        for _ in range(2):
+            end, _ = self.connect(ends, fresh=True)
+            self.assertFalse(end.session.resumed)
+            self.assertEqual(end.session.chain, (issued.certificate, between.certificate))
+        self.assertTrue(self.connect(ends)[0].session.resumed)
+
+    def test_faults(self) -> None:
+        """What is wrong in one word: the dates, the name, or anything else."""
+        issue = self.authority.issue
+        for issued, fault in (
+            (issue("mx.example.org"), ""),
+            (issue("other.example"), "mismatch"),
+            (issue("mx.example.org", expires=datetime(2026, 1, 1, tzinfo=UTC)), "expired"),
+            (issue("mx.example.org", self_signed=True), "untrusted"),
+            (issue("other.example", self_signed=True), "untrusted"),
+            (issue("mx.example.org", mail="joe@example.org"), "untrusted"),
+        ):
+            end, _ = self.connect(self.server(issued))
+            self.assertEqual(end.session.fault, fault)
+            self.assertEqual(end.session.chain[:1], (issued.certificate,))
 
     def test_bounded(self) -> None:
         """Sessions of so many hosts are kept, those of the last."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cryptography.x509 import Certificate
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectBindError, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import StringTransport
@@ -22,6 +23,7 @@ from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.relay import RelayManager
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.settings import QueueSettings, TlsLevel
 
@@ -56,10 +58,13 @@ class TlsSession:
     version = cipher = server_name = ""
     resumed = verified = False
     why = "the handshake is not completed"
+    fault = "untrusted"
     peer = None
+    chain: tuple[Certificate, ...] = ()
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, fresh: bool) -> None:
         self.host = host
+        self.fresh = fresh
 
     def __str__(self) -> str:
         return f"{self.version} with {self.cipher}"
@@ -76,12 +81,12 @@ class FakeTls:
 
     fails: Exception | None = None
 
-    def secure(self, transport: Any, host: str) -> TlsSession:
+    def secure(self, transport: Any, host: str, fresh: bool = False) -> TlsSession:
         if self.fails is not None:
             raise self.fails
         assert transport.session is None, "TLS in TLS"
         assert not transport.value(), "not heard before the handshake"
-        transport.session = TlsSession(host)
+        transport.session = TlsSession(host, fresh)
         return transport.session  # type: ignore[no-any-return]
 
 
@@ -144,15 +149,17 @@ class Host:
         assert self.says("220 2.0.0 begin") == b""
         assert self.transport.session is not None
 
-    def completes(self, why: str = "") -> bytes:
+    def completes(self, why: str = "", chain: tuple[Certificate, ...] = (), fault: str = "untrusted") -> bytes:
         """The handshake's end; gives what the client writes then.
 
         :param why: why the certificate is not good, ``""``: it is.
+        :param chain: the certificates it shows.
         """
         session = self.transport.session
         assert session is not None
         session.version, session.cipher = "TLSv1.3", "TLS_AES_256_GCM_SHA384"
-        session.verified, session.why = not why, why
+        session.verified, session.why, session.chain = not why, why, chain
+        session.fault = fault if why else ""
         self.protocol.handshakeCompleted()
         return self.heard()
 
@@ -161,10 +168,10 @@ class Host:
         lines = ["mx.example.net", *extensions]
         return self.says(*[f"250{'-' if n < len(lines) else ' '}{line}" for n, line in enumerate(lines, 1)])
 
-    def secures(self, *extensions: str, why: str = "") -> bytes:
+    def secures(self, *extensions: str, why: str = "", chain: tuple[Certificate, ...] = ()) -> bytes:
         """Everything from the greeting to the second EHLO; gives what the client writes after that."""
         self.offers_tls()
-        assert self.completes(why) == b"EHLO mx.example.org\r\n"
+        assert self.completes(why, chain) == b"EHLO mx.example.org\r\n"
         return self.offers(*extensions)
 
     def closes(self, why: BaseException | None = None) -> None:
@@ -179,14 +186,21 @@ class Host:
 
 @implementer(IResolver)
 class Resolver:
-    """MX and A records from a table."""
+    """Records from a table; an exception in place of them is raised.
 
-    def __init__(self, table: Mapping[tuple[str, str], Sequence[Any]]) -> None:
+    :param signed: all of it is (DNSSEC).
+    """
+
+    def __init__(self, table: Mapping[tuple[str, str], Sequence[Any] | Exception], signed: bool = False) -> None:
         self.table = table
+        self.signed = signed
 
     async def query(self, name: str, rdtype: str) -> Answer:
         exists = any(known == name for known, _ in self.table)
-        return Answer(tuple(self.table.get((name, rdtype), ())), exists, False, name, 60)
+        records = self.table.get((name, rdtype), ())
+        if isinstance(records, Exception):
+            raise records
+        return Answer(tuple(records), exists, self.signed, name, 60)
 
 
 TWO_HOSTS = Resolver(
@@ -201,14 +215,25 @@ TWO_HOSTS = Resolver(
 class Node:
     """A RelayManager among hosts that the test plays.
 
+    :param outbound: what its ``Security`` knows.
     :ivar hosts: the connections made, in their order.
     :ivar down: addresses that refuse connections.
+    :ivar foreign: addresses that are not this machine's, so that no connection comes from them.
+    :ivar used: where each connection came from, ``""``: the system's choice.
     """
 
-    def __init__(self, resolver: Resolver = TWO_HOSTS, **settings: Any) -> None:
+    def __init__(
+        self,
+        resolver: Resolver = TWO_HOSTS,
+        parts: Mapping[str, Any] = {},
+        outbound: Mapping[str, Any] = {},
+        **settings: Any,
+    ) -> None:
         self.reactor = ThreadsAtOnce()
         self.hosts: list[Host] = []
         self.down: set[str] = set()
+        self.foreign: set[str] = set()
+        self.used: list[str] = []
         self.events: list[Event] = []
         self.tls = FakeTls()
         self.relay = RelayManager(
@@ -219,12 +244,18 @@ class Node:
             settings=QueueSettings(**settings),
             tls=self.tls,
             handshake_time=20.0,
+            security=Security(self.reactor.seconds, resolver, **outbound),
             connect=self._connect,
+            connect_socket=lambda reactor, path, protocol, time: self._connect(reactor, path, 0, protocol, time),
+            **parts,
         )
 
     def _connect(
-        self, reactor: object, ip: str, port: int, protocol: RelayConnection, timeout: float
+        self, reactor: object, ip: str, port: int, protocol: RelayConnection, timeout: float, source: str = ""
     ) -> Deferred[IProtocol]:
+        if source in self.foreign:
+            return fail(ConnectBindError(99, "Cannot assign requested address"))
+        self.used.append(source)
         if ip in self.down:
             return fail(ConnectionRefusedError())
         host = Host(ip, port, protocol)
@@ -244,6 +275,7 @@ class Node:
         deadline: float = 3600.0,
         sender: Address | None = SENDER,
         level: TlsLevel = "opportunistic",
+        way: Mapping[str, Any] = {},
         **envelope: Any,
     ) -> Deferred[Sequence[DeliveryStatus]]:
         """Have a mail delivered."""
@@ -259,6 +291,7 @@ class Node:
             next_hop,
             deadline,
             level,
+            **way,
         )
         return Deferred.fromCoroutine(self.relay.deliver(request))
 

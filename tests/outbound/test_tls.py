@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, PKey
 from twisted.internet import reactor
@@ -16,6 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.net.authority import Authority, Issued
 from tests.outbound.remote import HEADER, SENDER, Content, Resolver
+from twisted_mail_node.dns.answer import TLSA
 from twisted_mail_node.events import Event
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
@@ -108,12 +111,17 @@ class LoopbackTests(TestCase):
 
     @inlineCallbacks
     def send(
-        self, port: int, level: TlsLevel, content: bytes = b"Subject: hi\r\n\r\nhello\r\n", **envelope: Any
+        self,
+        port: int,
+        level: TlsLevel,
+        content: bytes = b"Subject: hi\r\n\r\nhello\r\n",
+        tlsa: tuple[TLSA, ...] = (),
+        **envelope: Any,
     ) -> Any:
         """Relay one mail there, and stop; gives its status."""
         relay = RelayManager(
             hostname="mx.example.org",
-            resolver=Resolver({(HOST, "A"): ("127.0.0.1",)}),
+            resolver=Resolver({(HOST, "A"): ("127.0.0.1",), (f"_{port}._tcp.{HOST}", "TLSA"): tlsa}, signed=bool(tlsa)),
             reactor=reactor,
             publish=self.events.append,
             settings=QueueSettings(),
@@ -170,6 +178,21 @@ class LoopbackTests(TestCase):
         self.assertIs(status.action, Action.RELAYED)
         (mail,) = [line for _, line in self.mx.lines if line.startswith(b"MAIL")]
         self.assertTrue(mail.endswith(b" REQUIRETLS"), mail)
+
+    @inlineCallbacks
+    def test_dane(self) -> Any:
+        """A self-signed certificate for another name that is the one of the TLSA records is verified by them; one
+        that an authority signed and they do not know is not."""
+        issued = self.authority.issue("other.example", self_signed=True)
+        digest = sha256(issued.certificate.public_bytes(Encoding.DER)).digest()
+        port = self.listen(issued)
+        status = yield self.send(port, "opportunistic", tlsa=(TLSA(3, 0, 1, digest),))
+        self.assertIs(status.action, Action.RELAYED)
+        self.assertRegex(status.tls, r"^TLSv1\.3 with TLS_\w+, verified by DANE \(3 0 1\)$")
+        port = self.listen(self.authority.issue(HOST))
+        status = yield self.send(port, "opportunistic", tlsa=(TLSA(3, 0, 1, digest),))
+        self.assertEqual((status.action, status.reason), (Action.DELAYED, Reason.DANE_FAILED))
+        self.assertEqual([line[:4] for _, line in self.mx.lines], [b"EHLO", b"STAR", b"EHLO", b"QUIT"])
 
     @inlineCallbacks
     def test_wrong_certificates(self) -> Any:

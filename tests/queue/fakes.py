@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,13 +13,17 @@ from zope.interface import implementer
 from twisted_mail_node.events import Event
 from twisted_mail_node.interfaces import IContent, IDeliveryAgent, IIncoming, IRouter, ISpool
 from twisted_mail_node.message.address import Address
+from twisted_mail_node.message.cause import Cause, Kind
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.queue.attempt import Rewrite
+from twisted_mail_node.queue.freezing import Freezes
+from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
-from twisted_mail_node.settings import QueueSettings
+from twisted_mail_node.settings import DestinationRule, QueueSettings
 from twisted_mail_node.spool.mail import (
     HELD,
     HELD_BACK,
@@ -41,7 +45,14 @@ DELIVERED = DeliveryStatus(Action.DELIVERED, "2.0.0", Reason.DELIVERED, "in the 
 RELAYED = DeliveryStatus(Action.RELAYED, "2.0.0", Reason.RELAYED, "250 ok", "mx.example.net", "192.0.2.7:25", True)
 LATER = DeliveryStatus(Action.DELAYED, "4.2.1", Reason.REMOTE_DELAYED, "450 4.2.1 later", "mx.example.net", "", True)
 REFUSED = DeliveryStatus(Action.FAILED, "5.1.1", Reason.REMOTE_REFUSED, "550 5.1.1 no", "mx.example.net", "", True)
+LESS = DeliveryStatus(Action.DELAYED, "4.7.0", Reason.REMOTE_DELAYED, "421 4.7.0 too much", "mx.example.net", "", True)
 UNREACHABLE = DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, "no connection to 192.0.2.7:25")
+
+
+def understand(status: DeliveryStatus) -> Cause:
+    """A host that says "too much" wants less mail; nothing else is understood."""
+    kind = Kind.RATE if "too much" in status.words else Kind.PROTOCOL
+    return Cause("cause", kind, status.action is Action.FAILED, "", "", "")
 
 
 @implementer(IContent)
@@ -112,6 +123,17 @@ class FakeSpool:
         self.takes: list[int] = []
         self.tried: dict[str, list[Attempt]] = {}
         self._begun = 0
+
+    def opened_again(self) -> FakeSpool:
+        """As the next process finds it: what was active is due now."""
+        spool = FakeSpool(self.clock, self.delay)
+        spool.breaks, spool.finished, spool._begun = self.breaks, self.finished, self._begun
+        for mail in self.mails.values():
+            spool.keep(mail)
+            active = [entry for entry in mail.entries if entry.state is State.ACTIVE]
+            spool._put(mail, *[entry._replace(state=State.DELAYED, due=self.clock.seconds()) for entry in active])
+        self.mails = {}
+        return spool
 
     def keep(self, mail: Mail) -> None:
         self.mails[mail.queue_id] = mail
@@ -198,7 +220,7 @@ class FakeSpool:
     def find(self, wanted: Filter) -> Deferred[list[Mail]]:
         return self._answer(
             "find",
-            lambda: [mail for mail in self.mails.values() if not wanted.queue_ids or mail.queue_id in wanted.queue_ids],
+            lambda: [mail for mail in self.mails.values() if self._fits(mail, wanted)][: wanted.limit],
         )
 
     def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
@@ -246,6 +268,11 @@ class FakeSpool:
 
     def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
         return self._answer("attempts", lambda: list(self.tried.get(queue_id, ())))
+
+    def _fits(self, mail: Mail, wanted: Filter) -> bool:
+        if wanted.queue_ids and mail.queue_id not in wanted.queue_ids:
+            return False
+        return wanted.state is None or any(entry.state is wanted.state for entry in mail.entries)
 
     def _known(self, queue_ids: Sequence[str]) -> list[str]:
         return [queue_id for queue_id in queue_ids if queue_id in self.mails]
@@ -300,6 +327,21 @@ class FakeSpool:
             return self._known(queue_ids)
 
         return self._answer("give_up", work)
+
+    def hasten(self, destination: str, now: float, until: float, limit: int) -> Deferred[int]:
+        def work() -> int:
+            wanted = [
+                (entry.due, mail.queue_id, entry)
+                for mail in self.mails.values()
+                for entry in mail.entries
+                if entry.state is State.DELAYED and entry.destination == destination and now < entry.due <= until
+            ]
+            wanted.sort(key=lambda one: one[:2])
+            for _, queue_id, entry in wanted[:limit]:
+                self._put(self.mails[queue_id], entry._replace(due=now))
+            return len(wanted[:limit])
+
+        return self._answer("hasten", work)
 
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
         def work() -> list[str]:
@@ -363,14 +405,33 @@ class FakeAgent:
 class World:
     """A queue and everything around it.
 
+    :param rewrite: see OutgoingQueue.
     :ivar events: what was published, in order.
     :ivar reports: (queue id, addresses, statuses) of each call of notify.
     """
 
-    def __init__(self, answer: Callable[[DeliveryRequest], Any], *, delay: float = 0.0, **settings: Any) -> None:
-        self.clock = Clock()
-        self.clock.advance(1_000_000.0)
-        self.spool = FakeSpool(self.clock, delay)
+    def __init__(
+        self,
+        answer: Callable[[DeliveryRequest], Any],
+        *,
+        delay: float = 0.0,
+        rules: Sequence[DestinationRule] = (),
+        exchangers_of: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        freezes: Freezes | None = None,
+        after: World | None = None,
+        suppressions: Callable[[World], Any] | None = None,
+        rewrite: Rewrite | None = None,
+        **settings: Any,
+    ) -> None:
+        """:param delay: of the spool. :param rules: limits of destinations. :param after: what ended before, and left
+        its spool. :param settings: of the queue."""
+        if after is None:
+            self.clock = Clock()
+            self.clock.advance(1_000_000.0)
+            self.spool = FakeSpool(self.clock, delay)
+        else:
+            self.clock = after.clock
+            self.spool = after.spool.opened_again()
         self.router = FakeRouter()
         self.agent = FakeAgent(answer)
         self.events: list[Event] = []
@@ -378,6 +439,8 @@ class World:
         self.until: float | None = None
         self.notify_breaks: Callable[[], bool] = lambda: False
         self.chance = 0.5
+        queue_settings = QueueSettings(**settings)
+        self.limits = Limits(rules, queue_settings)
         self.queue = OutgoingQueue(
             spool=self.spool,
             router=self.router,
@@ -385,9 +448,15 @@ class World:
             notify=self._notify,
             clock=self.clock,
             publish=self.events.append,
-            settings=QueueSettings(**settings),
+            settings=queue_settings,
             hostname="mx.here.example",
             random=lambda: self.chance,
+            suppressions=suppressions(self) if suppressions else None,
+            rewrite=rewrite,
+            limits=self.limits,
+            exchangers_of=exchangers_of,
+            freezes=freezes,
+            understanding=understand,
         )
         self.queue.start()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +24,7 @@ from twisted_mail_node.queue.queue import SWEEP_TIME
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
-from twisted_mail_node.spool.mail import SpoolError, State
+from twisted_mail_node.spool.mail import Change, SpoolError, State
 from twisted_mail_node.waiting import DeadlineError
 
 DAY = 86400.0
@@ -75,6 +77,23 @@ class AttemptTests(SynchronousTestCase):
             },
         )
         self.assertEqual(len(world.of(MailFinished)), 1)
+
+    def test_whole(self) -> None:
+        """The spool is told when the only recipient of a mail is finished, and of no other that the mail goes."""
+        world = World(lambda request: DELIVERED)
+        told: list[Change] = []
+        record = world.spool._record
+
+        def noted(changes: Sequence[Change]) -> None:
+            told.extend(changes)
+            record(changes)
+
+        with mock.patch.object(world.spool, "_record", noted):
+            world.send("a@here.example")
+            world.send("b@here.example", "c@example.net")
+            world.clock.advance(0)
+        self.assertEqual([change.state for change in told], [State.FINISHED] * 3)
+        self.assertEqual([change.whole for change in told], [True, False, False])
 
     def test_tls_levels(self) -> None:
         """Recipients whose routes ask for different TLS never share a request, though the next hop is the same."""
@@ -223,7 +242,7 @@ class AttemptTests(SynchronousTestCase):
 
     def test_expired_while_suspended(self) -> None:
         """A mail for a dead host expires too, in the words of what was tried."""
-        world = World(lambda request: UNREACHABLE, lifetime=2 * DAY)
+        world = World(lambda request: UNREACHABLE, lifetime=2 * DAY, delay_notices=())
         for _ in range(20):
             world.send("joe@dead.example")
         world.pass_time(2.1 * DAY, step=20)

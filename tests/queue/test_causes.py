@@ -14,6 +14,7 @@ from twisted_mail_node.events import MailChanged, RecipientRelayed
 from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.queue import queue as module
+from twisted_mail_node.queue.destination import Destination
 from twisted_mail_node.queue.destinations import FAILURES_AT_MOST, Refusal
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.spool.mail import Attempt, Filter, Tally
@@ -78,7 +79,7 @@ class CauseTests(SynchronousTestCase):
         self.assertEqual(world.spool.mails[fresh].entries[0].cause, SUSPENDED)
         busy = LATER._replace(reason=Reason.DESTINATION_BUSY)
         refusal = Refusal(busy, world.clock.seconds() + 60)
-        with mock.patch.object(world.queue._destinations, "_suspended", lambda known: refusal):
+        with mock.patch.object(Destination, "refuse_closed", lambda *words: refusal):
             result(world.queue.release([fresh]))
             world.clock.advance(0)
         entry = world.spool.mails[fresh].entries[0]

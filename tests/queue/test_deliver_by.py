@@ -101,7 +101,7 @@ class NotifyTests(SynchronousTestCase):
     def world(self, **fields: Any) -> World:
         """A mail that is always delayed, with the time in an hour; two hours have passed."""
         self.notify = fields.pop("notify", ())
-        world = World(lambda request: LATER, retry=(7200.0,))
+        world = World(lambda request: LATER, retry=(7200.0,), delay_notices=())
         wishes: dict[str, Any] = {"deliver_by": BY, "by_mode": "N"}
         world.send("joe@example.net", notify=self.notify, **wishes | fields)
         return world
@@ -125,7 +125,7 @@ class NotifyTests(SynchronousTestCase):
         """Another process does not tell it again: that it was told is kept."""
         world = self.world()
         world.pass_time(HOUR)
-        other = World(lambda request: LATER, retry=(60.0,))
+        other = World(lambda request: LATER, retry=(60.0,), delay_notices=())
         other.spool.mails.update(world.spool.mails)
         other.clock.advance(world.clock.seconds() - other.clock.seconds())
         other.pass_time(5 * HOUR, 10.0)

@@ -12,10 +12,10 @@ from tests.queue.fakes import DELIVERED, LATER, REFUSED, RELAYED, UNREACHABLE
 from twisted_mail_node.events import DestinationChanged, Event
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue import destinations as module
+from twisted_mail_node.queue import lines
 from twisted_mail_node.queue.destinations import (
     FAILURES_AT_MOST,
     FORGET_AFTER,
-    RATE_TIME,
     SUSPENSION_AT_FIRST,
     SUSPENSION_AT_MOST,
     WAITING_TIME,
@@ -25,7 +25,10 @@ from twisted_mail_node.queue.destinations import (
     Place,
     Refusal,
 )
+from twisted_mail_node.queue.limits import Limits
+from twisted_mail_node.queue.lines import RATE_TIME
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.settings import QueueSettings
 
 HOP = "example.net"
 
@@ -37,7 +40,12 @@ class DestinationsTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(1000.0)
         self.events: list[Event] = []
-        self.destinations = Destinations(clock=self.clock, publish=self.events.append, random=lambda: 0.5)
+        self.destinations = Destinations(
+            clock=self.clock,
+            publish=self.events.append,
+            random=lambda: 0.5,
+            limits=Limits((), QueueSettings()),
+        )
 
     def enter(self, hop: str = HOP) -> Deferred[Place | Refusal]:
         return Deferred.fromCoroutine(self.destinations.enter(hop))
@@ -87,7 +95,7 @@ class DestinationsTests(SynchronousTestCase):
     def test_busy_and_fast(self) -> None:
         """What finds no room to wait for a fast destination is due when its line will have gone; for a slow one,
         in three quarters of a minute."""
-        self.patch(module, "WAITING_AT_MOST", 5)
+        self.patch(lines, "WAITING_AT_MOST", 5)
         for _ in range(100):
             self.destinations.leave(self.place(), [RELAYED])
         self.clock.advance(1.0)
@@ -162,6 +170,16 @@ class DestinationsTests(SynchronousTestCase):
         self.destinations.leave(place, [DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "")])
         self.assertEqual(place.destination.window, WINDOW_AT_FIRST)
 
+    def test_sign_in_refused(self) -> None:
+        """A relayhost that refuses our password, and a pool without a usable address, are suspended like a dead host:
+        nobody wants to see a wrong password once a mail."""
+        for reason in (Reason.SIGN_IN_REFUSED, Reason.NO_SOURCE):
+            self.setUp()
+            refused = UNREACHABLE._replace(reason=reason)
+            for _ in range(FAILURES_AT_MOST):
+                self.destinations.leave(self.place(), [refused])
+            self.assertEqual(self.states(), ["suspended"])
+
     def test_suspension_sends_the_line_home(self) -> None:
         """Who waits when the suspension begins is refused at once, so that nothing waits in memory for a dead host."""
         places = [self.place() for _ in range(WINDOW_AT_FIRST)]
@@ -199,7 +217,7 @@ class DestinationsTests(SynchronousTestCase):
         self.suspend()
         lengths = []
         for _ in range(8):
-            until = self.destinations.status()[0]["suspended_until"]
+            until = self.destinations.status()[0]["until"]
             assert isinstance(until, float)
             lengths.append(until - self.clock.seconds())
             self.clock.advance(lengths[-1])
@@ -224,7 +242,7 @@ class DestinationsTests(SynchronousTestCase):
 
     def test_the_line_is_bounded(self) -> None:
         """Beyond the bound of the line a mail is refused for a while."""
-        with mock.patch.object(module, "WAITING_AT_MOST", 3):
+        with mock.patch.object(lines, "WAITING_AT_MOST", 3):
             for _ in range(WINDOW_AT_FIRST):
                 self.place()
             for _ in range(3):
@@ -235,7 +253,7 @@ class DestinationsTests(SynchronousTestCase):
 
     def test_all_lines_are_bounded(self) -> None:
         """The lines of all destinations together are bounded too."""
-        with mock.patch.object(module, "WAITING_IN_ALL", 4), mock.patch.object(module, "WINDOW_AT_FIRST", 1):
+        with mock.patch.object(lines, "WAITING_IN_ALL", 4), mock.patch.object(module, "WINDOW_AT_FIRST", 1):
             for hop in ("a.example", "b.example", "c.example"):
                 self.place(hop)
             for hop in ("a.example", "a.example", "b.example", "b.example"):
@@ -297,6 +315,37 @@ class DestinationsTests(SynchronousTestCase):
         names = [known["destination"] for known in self.destinations.status()]
         self.assertEqual(len(names), 10)
         self.assertIn("busy.example", names)
+
+    def test_status(self) -> None:
+        """What is told of a destination."""
+        self.destinations.leave(self.place(), [RELAYED])
+        self.destinations.leave(self.place(), [LATER])
+        (told,) = self.destinations.status()
+        self.assertEqual(
+            told,
+            {
+                "destination": HOP,
+                "window": WINDOW_AT_FIRST + 1,
+                "in_flight": 0,
+                "waiting": 0,
+                "state": "open",
+                "until": None,
+                "rate": 0.0,
+                "delivered": 1,
+                "deferred": 1,
+                "words": "",
+                "limit": "[queue]",
+                "rates": [],
+                "left": None,
+            },
+        )
+        self.clock.advance(2.0)
+        self.destinations.sweep()
+        self.assertEqual(self.destinations.status()[0]["rate"], 1.0)
+        self.suspend()
+        told = self.destinations.status()[0]
+        self.assertEqual((told["state"], told["words"]), ("suspended", UNREACHABLE.words))
+        self.assertEqual(told["until"], self.clock.seconds() + SUSPENSION_AT_FIRST)
 
     def test_stop(self) -> None:
         """``stop`` wakes everyone who waits and says that nothing shall be recorded."""

@@ -40,6 +40,14 @@ class LineTests(SynchronousTestCase):
         self.assertEqual([line.give_way(URGENT) for _ in range(3)], ["o2", "o1", None])
         self.assertEqual(len(line), 0)
 
+    def test_last(self) -> None:
+        """The last who came of the least urgent."""
+        line: Line[str] = Line()
+        for name, one in (("o1", ORDINARY), ("u", URGENT), ("l", LOW), ("o2", ORDINARY)):
+            line.append(name, 0.0, one)
+        self.assertEqual([line.last() for _ in range(4)], ["l", "o2", "o1", "u"])
+        self.assertEqual(len(line), 0)
+
     def test_since(self) -> None:
         """Who waits too long is found in each class."""
         line: Line[str] = Line()

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.queue.fakes import LATER, RELAYED, World
 from twisted_mail_node.message.precedence import ROUND, class_of
-from twisted_mail_node.queue import destinations
+from twisted_mail_node.queue import destinations, lines
 from twisted_mail_node.queue.destinations import WINDOW_AT_FIRST
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.spool.mail import State
@@ -50,7 +50,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_full_line(self) -> None:
         """Where the line is full, an urgent mail takes the place of the last less urgent one, which comes back."""
-        with mock.patch.object(destinations, "WAITING_AT_MOST", 2):
+        with mock.patch.object(lines, "WAITING_AT_MOST", 2):
             world = self.full()
             for priority in (0, -1, 3):
                 world.send("a@example.net", priority=priority)

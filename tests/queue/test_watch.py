@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mail_node.queue.watch import Watch
+from twisted_mail_node.queue.watch import CANCELLED_AT_MOST, Watch
 from twisted_mail_node.waiting import DeadlineError, Led
 
 
@@ -64,6 +65,28 @@ class WatchTests(SynchronousTestCase):
         self.clock.advance(100.0)
         self.watch.sweep()
         self.failureResultOf(ended, DeadlineError)
+
+    def test_goes_on_waiting(self) -> None:
+        """What waits again after each cancellation may put something in order, and then is left behind."""
+        waits, left = list[Deferred[int]](), list[int]()
+
+        async def stubborn() -> int:
+            try:
+                while True:
+                    waits.append(Deferred())
+                    with contextlib.suppress(CancelledError):
+                        await waits[-1]
+            finally:
+                left.append(len(waits))
+
+        ended = self.over(stubborn())
+        self.clock.advance(100.0)
+        for _ in range(CANCELLED_AT_MOST):
+            self.assertNoResult(ended)
+            self.watch.sweep()
+        self.failureResultOf(ended, DeadlineError)
+        self.assertEqual(left, [1 + CANCELLED_AT_MOST])
+        self.assertEqual(self.watch._watched, {})
 
     def test_a_failure_inside(self) -> None:
         """What fails inside can be caught inside, whoever leads the story."""

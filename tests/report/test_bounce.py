@@ -236,8 +236,11 @@ class NotifierTests(SynchronousTestCase):
             (("SUCCESS",), RELAYED._replace(dsn_passed_on=True), False),
             (("FAILURE",), RELAYED, False),
             (("NEVER",), DELIVERED, False),
-            (("DELAY",), DELAYED, False),
-            (("SUCCESS", "FAILURE", "DELAY"), DELAYED, False),
+            ((), DELAYED, True),
+            (("DELAY",), DELAYED, True),
+            (("SUCCESS", "FAILURE", "DELAY"), DELAYED, True),
+            (("SUCCESS", "FAILURE"), DELAYED, False),
+            (("NEVER",), DELAYED, False),
         ):
             self.setUp()
             sent = self.told(self.mail(), (entry(notify=notify), status))
@@ -247,10 +250,16 @@ class NotifierTests(SynchronousTestCase):
                 self.assertEqual(self.events, dropped if status is FAILED else [])
 
     def test_delay(self) -> None:
-        """A delay is told where the sender set a time in mode N, with the end of our tries; NEVER is obeyed."""
+        """A delay is told with the end of our tries; in mode N NOTIFY need not name DELAY; NEVER is obeyed."""
         until = 1_709_720_000.0
         by = 1_709_633_000.0
-        for mode, notify, wanted in (("N", (), 1), ("N", ("FAILURE",), 1), ("N", ("NEVER",), 0), ("R", (), 0)):
+        for mode, notify, wanted in (
+            ("N", (), 1),
+            ("N", ("FAILURE",), 1),
+            ("N", ("NEVER",), 0),
+            ("R", ("FAILURE",), 0),
+            ("R", (), 1),
+        ):
             self.setUp()
             mail = self.mail(deliver_by=by, by_mode=mode)
             self.successResultOf(Deferred.fromCoroutine(self.notifier(mail, [(entry(notify=notify), DELAYED)], until)))

@@ -32,6 +32,7 @@ recipients = st.builds(
     addresses,
     st.lists(st.sampled_from(["NEVER", "SUCCESS", "FAILURE", "DELAY"]), unique=True).map(tuple),
     texts,
+    st.booleans(),
 )
 envelopes = st.builds(
     Envelope,
@@ -49,6 +50,7 @@ envelopes = st.builds(
     by_mode=st.sampled_from(["", "N", "R"]),
     by_trace=st.booleans(),
     priority=st.integers(-9, 9),
+    tls_optional=st.booleans(),
 )
 statuses = st.builds(
     DeliveryStatus,
@@ -90,9 +92,9 @@ class RoundTripTests(SynchronousTestCase):
 
     @given(st.none() | statuses)
     def test_status(self, status: DeliveryStatus | None) -> None:
-        """A delivery status comes back as it was, in the types it had."""
+        """A delivery status comes back as it was, in the types it had, but for our own address, which is not kept."""
         decoded = decode_status(encode_status(status))
-        self.assertEqual(decoded, status)
+        self.assertEqual(decoded, status and status._replace(source=""))
         if decoded is not None:
             self.assertIsInstance(decoded.action, Action)
             self.assertIsInstance(decoded.reason, Reason)
@@ -117,6 +119,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(encode_envelope(common), text)
         self.assertEqual(encode_envelope(replace(common, tls="TLSv1.3")), text[:-1] + ',"","TLSv1.3"]')
         self.assertEqual(len(json.loads(encode_envelope(replace(common, priority=1)))), 18)
+        self.assertEqual(json.loads(encode_envelope(replace(common, tls_optional=True)))[18:], [True])
         status = DeliveryStatus(Action.DELAYED, "4.0.0", Reason.INTERNAL, "words")
         self.assertEqual(encode_status(status), '["delayed","4.0.0","internal","words","","",false,false]')
         for more in ({"tls": "TLSv1.3"}, {"by_passed_on": True}):

@@ -94,6 +94,13 @@ class ChangingTests(StoreCase):
         self.assertEqual((before.state, before.last), (State.ACTIVE, None))
         self.assertEqual(entry[2:], (State.DELAYED, NOW + 60, 3, "example.net", LATER, True, "", ""))
 
+    def test_what_was_told(self) -> None:
+        """How much of a delay was told is kept as the number it is, of any age."""
+        put(self.store, new_mail(1))
+        for told in (0, 1, 2 * 14_400, 2 * 10**9 + 1):
+            self.delay(1, NOW, told=told)
+            self.assertEqual(self.all()[0].entries[0].told, told)
+
     def test_last_recipient(self) -> None:
         """A mail leaves when the last of its recipients is finished, and not before."""
         put(self.store, new_mail(1, 3))
@@ -103,6 +110,26 @@ class ChangingTests(StoreCase):
         changed(self.store, *finished(1, 1))
         self.assertEqual(self.all(), [])
         self.assertEqual(self.rows("SELECT * FROM recipient"), [])
+
+    def test_only_recipient(self) -> None:
+        """A mail whose only recipient is finished leaves at once, with its attempts and its file; others stay."""
+        put(self.store, *[new_mail(number) for number in range(2 * BLOCK + 3)])
+        kept = self.store.content / queueid.to_text(0)
+        kept.write_bytes(b"content")
+        self.rows("UPDATE mail SET content = NULL WHERE id = 0")
+        self.delay(1, NOW, attempts=1, tried=NOW, last=LATER)
+        self.assertEqual(len(self.rows("SELECT * FROM attempt")), 1)
+        gone = [
+            Change(queueid.to_text(number), 0, State.FINISHED, attempts=1 + number % 2, whole=True)
+            for number in range(2 * BLOCK + 2)
+        ]
+        changed(self.store, *gone)
+        self.assertEqual(numbers(self.all()), [2 * BLOCK + 2])
+        self.assertEqual(len(self.rows("SELECT * FROM recipient")), 1)
+        self.assertEqual(self.rows("SELECT * FROM attempt"), [])
+        self.assertFalse(kept.exists())
+        changed(self.store, *gone)
+        self.assertEqual(numbers(self.all()), [2 * BLOCK + 2])
 
     def test_unfinished_states(self) -> None:
         """A recipient that is active, delayed or held keeps the mail."""

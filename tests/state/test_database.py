@@ -55,6 +55,18 @@ class DatabaseTest(TestCase):
         """A statement that fails is told or logged, and those after it go on."""
         return Deferred.fromCoroutine(self._test_wrong())
 
+    def test_at_once(self) -> None:
+        """One part may read and make its tables while another writes: neither is refused."""
+        database = self.opened()
+        for number in range(2000):
+            database.write("INSERT INTO learned VALUES(?, ?)", (str(number), number))
+        for number in range(50):
+            database.tables(f"CREATE TABLE IF NOT EXISTS other{number}(name)")
+            database.read("SELECT count(*) FROM learned")
+        database.close()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        self.assertEqual(self.opened().read("SELECT count(*) FROM learned"), [(2000,)])
+
     def test_damaged(self) -> None:
         """A file that is no database is moved aside, whole, and a new one begins (attack T18)."""
         self.path.parent.mkdir()

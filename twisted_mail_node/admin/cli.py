@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import click
 
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
+from twisted_mail_node.admin.cause_commands import explain_reply
 from twisted_mail_node.admin.queue_commands import queue
+from twisted_mail_node.admin.route_commands import route
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
     client_for,
@@ -21,6 +24,9 @@ from twisted_mail_node.admin.spoken import (
     settings_option,
     which,
 )
+from twisted_mail_node.admin.suppress_commands import suppress
+from twisted_mail_node.admin.tls_commands import tls
+from twisted_mail_node.admin.tls_report_commands import tls_report
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -64,12 +70,14 @@ def check_config(config: Path | None) -> None:
     Prints every problem at once; then the exit code is 2.
     """
     from twisted_mail_node.directory.directory import Directory
+    from twisted_mail_node.outbound.sign_ins import SignIns
     from twisted_mail_node.policy.plugins import policies
     from twisted_mail_node.settings_checks_security import notes
 
     settings = read_settings(config)
     try:
         policies(settings.policies)
+        SignIns(settings.routes, settings.state_dir, None)
         problems = Directory(settings).problems()
     except ValueError as error:
         fail(str(error), WRONG_SETTINGS)
@@ -87,12 +95,29 @@ def check_config(config: Path | None) -> None:
 @settings_option
 @json_option
 def status(config: Path | None, for_program: bool) -> None:
-    """How the running node is."""
+    """How the running node is.
+
+    Below it, what most mail waits for, and which destinations are frozen.
+    """
+    from twisted_mail_node.admin.queue_listing import waiting_lines
+
     last = {key: value for key, value in order(config, "status").last.items() if key != "ok"}
+    waits = _waits(config)
     if for_program:
-        looks.as_json(last)
+        looks.as_json({**last, "waits": waits})
     else:
-        click.echo("\n".join(looks.facts(last)))
+        click.echo("\n".join([*looks.facts(last), *waiting_lines(waits, time.time())]))
+
+
+def _waits(config: Path | None) -> dict[str, Any]:
+    """What the queue waits for; nothing where the node cannot say it now: its status is still worth showing."""
+    from twisted_mail_node.admin.control_client import ControlError, NodeNotRunning
+
+    try:
+        top = client_for(settings_of_node(config)).ask("queue.top").last
+    except (ControlError, NodeNotRunning) as error:
+        return {"error": str(error)}
+    return {key: top[key] for key in ("counts", "by_cause", "frozen") if key in top}
 
 
 @main.command()
@@ -169,6 +194,11 @@ def version_() -> None:
 
 main.add_command(queue)
 main.add_command(account)
+main.add_command(explain_reply)
+main.add_command(suppress)
+main.add_command(tls)
+main.add_command(tls_report)
+main.add_command(route)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

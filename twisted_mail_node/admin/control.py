@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mail_node.admin.messages import REQUEST_MAX, RequestError, Shape, decode, encode
-from twisted_mail_node.admin.orders import Node, Orders, Result
+from twisted_mail_node.admin.orders import Node, Orders
+from twisted_mail_node.admin.queue_orders import Result
 from twisted_mail_node.waiting import DeadlineError, within
 
 _log = Logger()

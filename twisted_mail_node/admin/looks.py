@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,10 @@ from twisted_mail_node.smtp.reply import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+
+#: A column: its heading, its side, and whether it keeps to one line.
+Column = tuple[str, Literal["left", "right"], bool]
 
 #: Columns when the output goes to a file or a pipe and nobody says how wide it is.
 WIDTH = 160
@@ -30,6 +34,16 @@ def console() -> Console:
 
     width = None if sys.stdout.isatty() else shutil.get_terminal_size((WIDTH, 40)).columns
     return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(*columns: Column) -> Table:
+    """A table without lines."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name, justify, no_wrap in columns:
+        made.add_column(name, justify=justify, no_wrap=no_wrap, overflow="fold")
+    return made
 
 
 def duration(seconds: float) -> str:
@@ -78,6 +92,22 @@ def cut(text: str, length: int) -> str:
     """At most ``length`` characters on one line."""
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def cause_title(code: str) -> str:
+    """What a cause is, in a sentence; the code where we do not know it."""
+    from twisted_mail_node.message.cause import cause_named
+
+    cause = cause_named(code) if code else None
+    return cause.title if cause is not None else printable(code)
+
+
+def held_back(mail: dict[str, Any], recipient: dict[str, Any], now: float) -> str:
+    """Says so when the mail waits for the time that its sender named (RFC 4865)."""
+    release_at = mail.get("release_at") or 0.0
+    if recipient["attempts"] or recipient["due"] != release_at or release_at <= now:
+        return ""
+    return f"held back by its sender until {moment(release_at)}"
 
 
 def facts(status: dict[str, Any], indent: str = "") -> list[str]:

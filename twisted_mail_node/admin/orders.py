@@ -2,61 +2,51 @@
 
 A request that cannot be understood is a ``RequestError``; what the queue or the settings refuse is the sentence they
 gave; anything else is logged with its traceback and answered with one sentence. No order ends the node, but ``stop``.
+``admin/queue_orders`` has the orders about the queue.
 """
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
-from twisted.logger import Logger
-
-from twisted_mail_node.admin.messages import (
-    HEADERS_AT_ONCE,
-    IDS_AT_ONCE,
-    Order,
-    RequestError,
-    Shape,
-    chosen,
-    filter_from,
-    mail_as_shape,
-    read_header,
-)
-from twisted_mail_node.spool.mail import Filter, Mail, SpoolError
-from twisted_mail_node.threads import in_thread
-
-_log = Logger()
+from twisted_mail_node.admin import tls_report_orders
+from twisted_mail_node.admin.messages import RequestError, Shape
+from twisted_mail_node.admin.queue_orders import Queue, QueueOrders, Result
+from twisted_mail_node.admin.route_orders import route
+from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.admin.suppress_orders import suppress_orders
+from twisted_mail_node.spool.mail import SpoolError
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds between the answer to ``stop`` and the stop, so that the answer goes out.
 STOP_AFTER = 0.1
 
 
-class Queue(Protocol):
-    """What the orders need of the queue. Each method ends with the queue ids it found."""
+class Levels(Protocol):
+    """What the orders need of ``state.tls_levels.TlsLevels``."""
 
-    def find(self, wanted: Filter) -> Awaitable[Sequence[Mail]]: ...
-    def hold(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
-    def release(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
-    def retry(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
-    def remove(self, queue_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+    def all(self) -> dict[str, str]: ...
+    def forget(self, domain: str) -> str: ...
 
 
 class Node(Protocol):
     """What the orders need of the node."""
 
     @property
+    def tls_levels(self) -> Levels: ...
+
+    @property
     def queue(self) -> Queue: ...
+    @property
+    def inquiry(self) -> RouteInquiry: ...
+    @property
+    def tls_results(self) -> TlsResults: ...
     def status(self) -> dict[str, Any]: ...
+    def rates(self) -> tuple[float, float]: ...
     def reload(self) -> object: ...
-
-
-class Result(NamedTuple):
-    """What an order came to: items, made one by one while they are sent, and what the last line says."""
-
-    items: Iterable[Shape]
-    last: Shape
 
 
 class Orders:
@@ -75,12 +65,13 @@ class Orders:
             "status": self.status,
             "reload": self.reload,
             "stop": self.stop,
-            "queue.find": self.find,
-            "queue.hold": lambda message: self.change(message, "hold"),
-            "queue.release": lambda message: self.change(message, "release"),
-            "queue.retry": lambda message: self.change(message, "retry"),
-            "queue.remove": lambda message: self.change(message, "remove"),
+            "tls.list": self.tls_list,
+            "tls.forget": self.tls_forget,
+            "route": self.route,
+            **QueueOrders(lambda: node.queue, reactor, node.rates).commands,
+            "tls-report.show": self.tls_report_show,
         }
+        self._commands |= suppress_orders(node)
 
     async def carry_out(self, message: Shape) -> Result:
         """Carry out one request.
@@ -110,6 +101,10 @@ class Orders:
             raise RequestError(f"the old settings stay in force: {error}") from error
         return Result((), {})
 
+    async def tls_report_show(self, message: Shape) -> Result:
+        """What was counted of TLS with other hosts."""
+        return Result(*await tls_report_orders.show(self._node, message, self._reactor.seconds()))
+
     async def stop(self, message: Shape) -> Result:
         """Stop in order: mail in transfer is finished first."""
         if not self._stopping:
@@ -117,43 +112,18 @@ class Orders:
             self._reactor.callLater(STOP_AFTER, self._stop)
         return Result((), {"pid": os.getpid()})
 
-    async def find(self, message: Shape) -> Result:
-        """Mails in the spool; with ``"header": true`` each with its header."""
-        wanted = filter_from(message)
-        with_header = message.get("header") is True
-        if with_header and wanted.limit > HEADERS_AT_ONCE:
-            raise RequestError(f"headers of at most {HEADERS_AT_ONCE} mails at once: give a 'limit'")
-        mails = await self._node.queue.find(wanted)
-        if not with_header:
-            return Result(_shapes(mails), {"count": len(mails)})
-        shapes = []
-        for mail in mails:
-            try:
-                header = await in_thread(self._reactor, read_header, mail)
-            except OSError as error:
-                header = f"(the content cannot be read: {error})"
-            shapes.append({**mail_as_shape(mail), "header": header})
-        return Result(shapes, {"count": len(shapes)})
+    async def tls_list(self, message: Shape) -> Result:
+        """The protection that was reached with domains."""
+        known = self._node.tls_levels.all()
+        return Result(({"domain": domain, "level": known[domain]} for domain in sorted(known)), {"count": len(known)})
 
-    async def change(self, message: Shape, order: Order) -> Result:
-        """Hold, release, retry or remove the mails with these ``ids``, or those a filter finds (``"all": true``)."""
-        wanted = filter_from(message)
-        if wanted.queue_ids:
-            ids = list(dict.fromkeys(wanted.queue_ids))
-        elif message.get("all") is True:
-            ids = chosen(order, await self._node.queue.find(wanted), self._reactor.seconds())
-        else:
-            raise RequestError("which mails? give 'ids', or 'all' with a filter")
-        carry_out: Callable[[Sequence[str]], Awaitable[Sequence[str]]] = getattr(self._node.queue, order)
-        found: list[str] = []
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            found += await carry_out(ids[start : start + IDS_AT_ONCE])
-        known = set(found)
-        unknown = [one for one in ids if one not in known] if wanted.queue_ids else []
-        return Result(({"queue_id": one} for one in found), {"count": len(found), "unknown": unknown})
+    async def tls_forget(self, message: Shape) -> Result:
+        """Forget that of one domain."""
+        domain = message.get("domain")
+        if not isinstance(domain, str) or not domain:
+            raise RequestError("'domain' must be a domain")
+        return Result((), {"level": self._node.tls_levels.forget(domain)})
 
-
-def _shapes(mails: Sequence[Mail]) -> Iterator[Shape]:
-    """One by one, so that a long listing never stands in memory twice."""
-    for mail in mails:
-        yield mail_as_shape(mail)
+    async def route(self, message: Shape) -> Result:
+        """What would become of a mail (``admin.route_orders``)."""
+        return Result((), await route(self._node, message))

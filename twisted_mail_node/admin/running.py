@@ -173,7 +173,8 @@ def welcome(settings: Settings, config: Path | None, version: str) -> Iterator[s
         tls = {"starttls": ", STARTTLS", "implicit": ", TLS from the first octet", "none": ""}[listener.tls]
         yield f"  listens    {where} ({listener.kind}{tls})"
     for domain in settings.domains:
-        yield f"  mail for   {domain.name} lands in {settings.state_dir / domain.maildir}"
+        where = f"goes to {domain.lmtp} (LMTP)" if domain.lmtp else f"lands in {settings.state_dir / domain.maildir}"
+        yield f"  mail for   {domain.name} {where}"
     for account in settings.accounts[:1]:
         yield f"  write to   {account.address}"
     yield f"  event log  {'here' if settings.log.path == '-' else settings.state_dir / settings.log.path}"

@@ -19,7 +19,6 @@ from twisted_mail_node.directory.accounts import AccountFile, scram_hashes
 from twisted_mail_node.directory.checkers import AccountChecker, CertificateChecker, ForeignChecker, InOrder
 from twisted_mail_node.directory.credentials import ScramProof, credentials_of
 from twisted_mail_node.directory.directory import Directory
-from twisted_mail_node.directory.names import folded
 from twisted_mail_node.directory.password_threads import PasswordThreads
 from twisted_mail_node.directory.steady_salt import FILE_NAME as KEY_FILE
 from twisted_mail_node.directory.steady_salt import Shape, SteadySalt
@@ -28,7 +27,7 @@ from twisted_mail_node.directory.tokens import TokenChecker
 from twisted_mail_node.directory.upgrades import Upgrades
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IAuthentication, ISubmitter, ITlsSession
-from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.address import Address, domain_key, folded
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import Settings
 from twisted_mail_node.smtp.grammar import parse_address

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from twisted_mail_node.directory.aliases import Step, expand
 from twisted_mail_node.directory.domains import Domains, LocalDomain
-from twisted_mail_node.directory.names import ByAddress, folded
+from twisted_mail_node.directory.names import ByAddress
 from twisted_mail_node.directory.resolution import Resolution
-from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.address import Address, domain_key, folded
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import Account, Settings
 from twisted_mail_node.smtp.grammar import parse_address

@@ -7,6 +7,8 @@ makes the next ones and puts them in the old ones' place at once, so that no que
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from zope.interface import implementer
@@ -15,6 +17,7 @@ from twisted_mail_node.directory.account_form import name_of
 from twisted_mail_node.directory.account_secrets import NOBODY, Secrets, of_settings
 from twisted_mail_node.directory.accounts import AccountFile
 from twisted_mail_node.directory.census import Census
+from twisted_mail_node.directory.forwarding import Forwarding, srs_of
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.interfaces import IDirectory
 from twisted_mail_node.message.address import Address
@@ -23,21 +26,31 @@ from twisted_mail_node.settings import Account, Settings
 
 @implementer(IDirectory)
 class Directory:
-    """Who lives here."""
+    """Who lives here.
 
-    def __init__(self, settings: Settings) -> None:
+    :ivar forwarding: the reverse-paths of mail that aliases lead elsewhere.
+    """
+
+    def __init__(self, settings: Settings, keys: tuple[bytes, ...] = (), now: Callable[[], float] = time.time) -> None:
         """Reads the account file: blocks on the disk.
+
+        :param keys: those of SRS (``srs_keys``); without any nothing is rewritten, and nothing read.
+        :param now: seconds since the epoch.
 
         :raises ValueError: the account file is damaged, or the settings contradict themselves.
         """
-        self._census, self._secrets = self._taken(settings)
+        self.forwarding = Forwarding(self.is_local, now)
+        self.reload(settings, keys)
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: Settings, keys: tuple[bytes, ...] = ()) -> None:
         """Let these settings and the account file as it is now be in force. Blocks on the disk.
 
         :raises ValueError: as above; everything stays as it was.
         """
-        self._census, self._secrets = self._taken(settings)
+        census, secrets = self._taken(settings)
+        srs = srs_of(settings.srs, keys, census.domains)
+        self._census, self._secrets = census, secrets
+        self.forwarding.reload(srs)
 
     @staticmethod
     def _taken(settings: Settings) -> tuple[Census, dict[Address, Secrets]]:
@@ -52,7 +65,14 @@ class Directory:
         """What the address means here. Never raises; takes about a microsecond when asked again."""
         census = self._census
         known = census.answers.get(address)
-        return known if known is not None else census.resolve(address)
+        if known is not None:
+            return known
+        returned = self.forwarding.resolve(address)
+        if returned is None:
+            return census.resolve(address)
+        if returned.targets and self.is_local(returned.targets[0].domain):  # it was not when it was rewritten
+            return census.resolve(returned.targets[0])._replace(returns=True)
+        return returned
 
     def is_local(self, domain: str) -> bool:
         """True for a domain of ours, in any spelling, and for the empty one of the bare ``<postmaster>``."""

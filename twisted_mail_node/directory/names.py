@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Generic, TypeVar
-from unicodedata import normalize
 
-from twisted_mail_node.message.address import Address, domain_key
+from twisted_mail_node.message.address import Address, domain_key, folded
 
 T = TypeVar("T")
 
@@ -17,18 +16,6 @@ NAME_MAX = 255
 
 _SAFE = re.compile(r"[A-Za-z0-9_+=@~,-][A-Za-z0-9_+=@~,.-]*\Z", re.ASCII)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_+=@~,.-]|\A\.")
-
-
-def folded(local_part: str) -> str:
-    """The spelling in which local-parts that differ only in case are the same.
-
-    RFC 5321 section 2.4 lets the receiving host decide; people expect ``Joe@`` to reach ``joe@``. A letter outside
-    ASCII never becomes one inside it (U+212A would be ``k``): it could be another's address.
-    """
-    if local_part.isascii():
-        return local_part.lower()
-    lower = normalize("NFC", local_part.lower())
-    return local_part if lower.isascii() else lower
 
 
 class ByAddress(Generic[T]):

@@ -15,10 +15,13 @@ class Resolution(NamedTuple):
     :ivar targets: where its mail goes: mailboxes of accounts here and remote addresses; the address itself when it
         is remote; empty when nobody has it.
     :ivar expanded: an alias or a catch-all was followed.
-    :ivar problem: ``UNKNOWN_RECIPIENT`` or ``ALIAS_LOOP`` when ``targets`` is empty, else ``None``.
+    :ivar problem: why ``targets`` is empty (``UNKNOWN_RECIPIENT``, ``ALIAS_LOOP``, ``SRS_FORGED``, ``SRS_EXPIRED``),
+        else ``None``.
+    :ivar returns: a reverse-path that we rewrote: bounces go to ``targets``, and nothing else does.
     """
 
     local: bool
     targets: tuple[Address, ...]
     expanded: bool = False
     problem: Reason | None = None
+    returns: bool = False

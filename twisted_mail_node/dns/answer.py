@@ -34,7 +34,7 @@ class Answer(NamedTuple):
 
     :ivar records: in the order of the reply (TXT records are ``bytes``); empty when there are none.
     :ivar exists: False when the name itself does not exist (NXDOMAIN).
-    :ivar authentic: the resolver set AD (RFC 4035 section 3.2.3); means something only from a trusted resolver.
+    :ivar authentic: a trusted resolver set AD (RFC 4035 section 3.2.3): every record on the way is signed.
     :ivar canonical: the name at the end of the CNAME chain, lower case, no trailing dot.
     :ivar ttl: seconds the answer may be kept.
     """

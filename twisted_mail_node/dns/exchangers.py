@@ -1,7 +1,7 @@
 """The hosts that take a domain's mail, in the order to try them (RFC 5321 section 5.1, RFC 7505).
 
-``exchangers`` is for a domain, ``host_addresses`` for a host that a route names in brackets. Both give addresses or
-raise ``NoExchanger``, which says whether waiting may help.
+``exchangers`` is for a domain, ``named_host`` for a host that a route names in brackets. Both give addresses or raise
+``NoExchanger``, which says whether waiting may help; and they tell what of it is signed (DNSSEC).
 """
 
 from __future__ import annotations
@@ -55,11 +55,17 @@ class Exchanger(NamedTuple):
     :ivar host: its name, lower case, no trailing dot.
     :ivar preference: lower is better; 0 for an implicit MX.
     :ivar addresses: at least one, at most ``MAX_ADDRESSES``; IPv6 and IPv4 take turns.
+    :ivar secure: its name is beyond doubt: the MX records are signed, or their absence; or an operator wrote it.
+    :ivar addresses_secure: its addresses are signed, and every CNAME that led to them.
+    :ivar canonical: the name at the end of its CNAMEs; ``""`` for an IP address.
     """
 
     host: str
     preference: int
     addresses: tuple[HostAddress, ...]
+    secure: bool = False
+    addresses_secure: bool = False
+    canonical: str = ""
 
 
 class NoExchanger(Exception):
@@ -96,7 +102,7 @@ async def exchangers(
     :param allow_loopback: take 127.0.0.0/8 and ::1 too (tests, sites that try things on one machine).
     :raises NoExchanger: there is none.
     """
-    wanted = await _wanted(resolver, domain)
+    wanted, secure = await _wanted(resolver, domain)
     shuffle(wanted)
     wanted.sort(key=_preference)
     wanted = _better_than_ours(wanted, {name_key(name) for name in own_names})[:MAX_EXCHANGERS]
@@ -106,7 +112,7 @@ async def exchangers(
     failures: list[str] = []
     missing: list[bool] = []
     limit: int | None = None  # the preference at which we stand ourselves
-    for (preference, host), (addresses, failure, exists) in zip(wanted, found, strict=True):
+    for (preference, host), (addresses, failure, exists, signed, canonical) in zip(wanted, found, strict=True):
         if limit is not None and preference >= limit:
             break
         if not own.isdisjoint(addresses):
@@ -118,7 +124,7 @@ async def exchangers(
         missing.append(not exists)
         hosts = _in_turns([ip for ip in addresses if _is_usable(ip, allow_loopback)])
         if hosts:
-            usable.append(Exchanger(host, preference, hosts))
+            usable.append(Exchanger(host, preference, hosts, secure, signed, canonical))
     if usable:
         return usable
     if failures:
@@ -132,8 +138,8 @@ async def exchangers(
     raise NoExchanger(Reason.NO_MX_ADDRESS, True, "5.4.4", f"no mail exchanger of {domain} has a usable address")
 
 
-async def host_addresses(resolver: IResolver, host: str) -> tuple[HostAddress, ...]:
-    """The addresses of a host the settings name: an IP address (brackets and ``IPv6:`` allowed), or a name.
+async def named_host(resolver: IResolver, host: str) -> Exchanger:
+    """A host the settings name: an IP address (brackets and ``IPv6:`` allowed), or a name.
 
     Any address is taken, loopback too: the operator wrote it. A name that cannot be found is a temporary trouble,
     for the settings may be wrong, and mail must not come back for that.
@@ -148,18 +154,23 @@ async def host_addresses(resolver: IResolver, host: str) -> tuple[HostAddress, .
     except ValueError:
         pass
     else:
-        return (HostAddress(str(address), 4 if address.version == 4 else 6),)
-    addresses, failure, _ = await _look_up(resolver, literal)
-    hosts = _in_turns(addresses)
+        return Exchanger(host, 0, (HostAddress(str(address), 4 if address.version == 4 else 6),), True)
+    found = await _look_up(resolver, literal)
+    hosts = _in_turns(found.addresses)
     if hosts:
-        return hosts
-    if failure:
-        raise NoExchanger(Reason.DNS_FAILED, False, "4.4.4", failure)
+        return Exchanger(host, 0, hosts, True, found.signed, found.canonical)
+    if found.failure:
+        raise NoExchanger(Reason.DNS_FAILED, False, "4.4.4", found.failure)
     raise NoExchanger(Reason.NO_MX_ADDRESS, False, "4.4.4", f"the host {literal} has no address")
 
 
-async def _wanted(resolver: IResolver, domain: str) -> list[MX]:
-    """The MX records, or the implicit MX; a CNAME at the domain is followed."""
+async def host_addresses(resolver: IResolver, host: str) -> tuple[HostAddress, ...]:
+    """Only the addresses of ``named_host``."""
+    return (await named_host(resolver, host)).addresses
+
+
+async def _wanted(resolver: IResolver, domain: str) -> tuple[list[MX], bool]:
+    """The MX records, or the implicit MX, and whether that is signed; a CNAME at the domain is followed."""
     try:
         answer: Answer = await resolver.query(domain, "MX")
     except DNSError as error:
@@ -168,14 +179,14 @@ async def _wanted(resolver: IResolver, domain: str) -> list[MX]:
         raise _no_such_domain(domain)
     records = [record for record in answer.records if isinstance(record, MX)]
     if not records:
-        return [MX(0, answer.canonical)]
+        return [MX(0, answer.canonical)], answer.authentic
     best: dict[str, int] = {}
     for preference, host in records:
         if host and preference <= best.get(host, preference):
             best[host] = preference
     if not best:
         raise NoExchanger(Reason.NULL_MX, True, "5.1.10", f"{domain} takes no mail (null MX)")
-    return [MX(preference, host) for host, preference in best.items()]
+    return [MX(preference, host) for host, preference in best.items()], answer.authentic
 
 
 def _no_such_domain(domain: str) -> NoExchanger:
@@ -196,6 +207,8 @@ class _Found(NamedTuple):
     addresses: list[str]  # IPv6 first
     failure: str  # what a look-up said that did not end well
     exists: bool
+    signed: bool  # each answer that gave addresses was
+    canonical: str
 
 
 async def _look_up_hosts(resolver: IResolver, wanted: Sequence[MX]) -> list[_Found]:
@@ -219,7 +232,15 @@ async def _look_up(resolver: IResolver, host: str) -> _Found:
         six_asked.addErrback(_forget)
         six_asked.cancel()
         raise
-    return _Found(six.addresses + four.addresses, six.failure or four.failure, six.exists or four.exists)
+    # A family whose look-up fails gives no address. Where the other is signed, that one alone is used.
+    signed = all(found.signed for found in (six, four) if found.addresses) and bool(six.addresses or four.addresses)
+    return _Found(
+        six.addresses + four.addresses,
+        six.failure or four.failure,
+        six.exists or four.exists,
+        signed,
+        (four if four.addresses else six).canonical,
+    )
 
 
 def _forget(reason: Failure) -> None:
@@ -239,8 +260,9 @@ async def _addresses(resolver: IResolver, host: str, rdtype: str) -> _Found:
     try:
         answer = await resolver.query(host, rdtype)
     except DNSError as error:
-        return _Found([], str(error), True)
-    return _Found([record for record in answer.records if isinstance(record, str)], "", answer.exists)
+        return _Found([], str(error), True, False, host)
+    found = [record for record in answer.records if isinstance(record, str)]
+    return _Found(found, "", answer.exists, answer.authentic, answer.canonical)
 
 
 def _in_turns(addresses: list[str]) -> tuple[HostAddress, ...]:

@@ -77,6 +77,8 @@ class StubResolver:
     :param transport: carries octets; by default real sockets.
     :param resolv_conf: path of a resolv.conf(5), used only without ``servers``.
     :param hosts: path of a hosts(5) file.
+    :param trusted: the servers check signatures (DNSSEC), and nobody stands between us and them: their AD bit is
+        believed. Otherwise no answer is authentic (RFC 4035 section 4.9.3).
     :raises ValueError: a server is not an IP address.
     """
 
@@ -91,7 +93,9 @@ class StubResolver:
         transport: Transport | None = None,
         resolv_conf: str = "/etc/resolv.conf",
         hosts: str = "/etc/hosts",
+        trusted: bool = False,
     ) -> None:
+        self._trusted = trusted
         self._clock: IReactorTime = reactor
         self._timeout = timeout
         self._attempts = max(1, attempts)
@@ -193,7 +197,7 @@ class StubResolver:
                 answer = further._replace(
                     authentic=answer.authentic and further.authentic, ttl=min(answer.ttl, further.ttl)
                 )
-            return with_bounds(answer)
+            return with_bounds(answer if self._trusted else answer._replace(authentic=False))
         finally:
             self._places.release()
 

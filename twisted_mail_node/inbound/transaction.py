@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from twisted_mail_node.events import MailAccepted, MailDiscarded, MailRefused, RecipientRefused
 from twisted_mail_node.inbound.content import DISK_FULL, ContentReader, spool_refusal
+from twisted_mail_node.inbound.expanding import expanded
 from twisted_mail_node.inbound.repair import missing_fields
 from twisted_mail_node.inbound.submitted import SubmittedReader
 from twisted_mail_node.inbound.times import NO_TIMES, times, times_refused
 from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.message.tls_required import is_tls_optional
 from twisted_mail_node.message.trace import received
 from twisted_mail_node.policy.chain import Stage
 from twisted_mail_node.policy.verdict import Asked, Discard, Hold, Refuse, Verdict
@@ -44,13 +46,14 @@ class Transaction:
     :ivar asked: what the policies are shown; belongs to this transaction from MAIL on.
     """
 
-    __slots__ = ("_discard", "_factory", "_hold", "_parameters", "_seen", "_times", "asked", "reader")
+    __slots__ = ("_aliases", "_discard", "_factory", "_hold", "_parameters", "_seen", "_times", "asked", "reader")
 
     def __init__(self, factory: ESMTPFactory, asked: Asked, standing: Verdict | None = None) -> None:
         self._factory = factory
         self._parameters = NO_MAIL_PARAMETERS
         self._times = NO_TIMES
         self._seen: set[Address] = set()
+        self._aliases: dict[Address, Recipient] = {}
         self._hold = ""
         self._discard: Discard | None = None
         self.asked = asked
@@ -92,7 +95,7 @@ class Transaction:
 
     async def _recipient(self, command: RcptTo) -> Reply:
         factory, asked = self._factory, self.asked
-        if len(asked.recipients) >= factory.limits.recipients:
+        if len(asked.recipients) + len(self._aliases) >= factory.limits.recipients:
             return TOO_MANY_RECIPIENTS
         forward_path = command.forward_path
         try:
@@ -106,10 +109,13 @@ class Transaction:
         refusal = await self._decided("rcpt")
         if refusal is not None:
             return refusal
+        parameters, alias = expanded(forward_path, resolution, command.parameters)
+        if alias is not None:
+            self._aliases.setdefault(forward_path, alias)
         for target in resolution.targets:
             if target not in self._seen:
                 self._seen.add(target)
-                asked.recipients.append(Recipient(target, forward_path, *command.parameters))
+                asked.recipients.append(Recipient(target, forward_path, *parameters))
         return RCPT_OK
 
     def begin(self) -> ContentReader:
@@ -162,15 +168,17 @@ class Transaction:
     async def _keep(self, reader: ContentReader) -> Reply:
         factory, asked, parameters = self._factory, self.asked, self._parameters
         recipients = tuple(asked.recipients)
+        aliases = tuple(self._aliases.values())
         queue_id = reader.incoming.queue_id
         now = factory.now()
         protocol = _protocol(asked, parameters.smtputf8)
         tls = "" if asked.tls is None else str(asked.tls)
         account = "" if asked.submitter is None else str(asked.submitter.account)
         envelope = Envelope(
-            asked.reverse_path, recipients, reader.body(parameters.body), parameters.smtputf8, parameters.ret,
+            asked.reverse_path, recipients + aliases, reader.body(parameters.body), parameters.smtputf8, parameters.ret,
             parameters.envid, asked.client, asked.helo, protocol, asked.session, asked.listener, account, tls,
             parameters.require_tls, *self._times, parameters.priority,
+            not parameters.require_tls and is_tls_optional(asked.header),  # RFC 8689 section 4.1
         )  # fmt: skip
         header = received(
             hostname=factory.hostname,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import NamedTuple
+from unicodedata import normalize
 
 import idna
 
@@ -56,3 +57,15 @@ def domain_key(domain: str) -> str:
         return idna.encode(domain, uts46=True).decode("ascii").lower()
     except idna.IDNAError as error:
         raise ValueError(f"{domain!r} is not a domain name: {error}") from error
+
+
+def folded(local_part: str) -> str:
+    """The spelling in which local-parts that differ only in case are the same.
+
+    RFC 5321 section 2.4 lets the receiving host decide; people expect ``Joe@`` to reach ``joe@``. A letter outside
+    ASCII never becomes one inside it (U+212A would be ``k``): it could be another's address.
+    """
+    if local_part.isascii():
+        return local_part.lower()
+    lower = normalize("NFC", local_part.lower())
+    return local_part if lower.isascii() else lower

@@ -2,14 +2,35 @@
 
 Pure. ``understand`` is asked for every status that is no success; the queue keeps the cause's code with the recipient,
 and listings, DSNs, the history and the command line show the rest of it.
+
+What is known stands in two files beside this one: ``causes.toml`` (the causes and their sentences) and
+``replies.toml`` (which replies of other hosts mean them). Where a host spoke, its words decide; where it did not, our
+own reason does. A cause's ``permanent`` tells what is true of the cause: "user unknown" will not be better tomorrow,
+whether the host said it with 550 or with 450. What the queue does goes by the status's action alone, for the host
+may know better (RFC 5321 section 4.2.1).
 """
 
 from __future__ import annotations
 
+import tomllib
 from enum import StrEnum
-from typing import NamedTuple
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any, NamedTuple
 
-from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.message.reply_rules import TEXT_MAX, Rules, Said, begin_of_reply, take_apart
+from twisted_mail_node.message.status import DeliveryStatus
+from twisted_mail_node.reasons import Reason
+
+#: Replies whose cause is kept: hosts say the same few for many mails, but most name a recipient or a session.
+KNOWN_MAX = 1024
+
+#: Reasons that say no more than that a host refused: words tell why.
+_REMOTE = frozenset({Reason.REMOTE_DELAYED, Reason.REMOTE_REFUSED})
+#: Reasons behind which a host's own words may stand; where it said something, they tell more.
+_SPOKEN = _REMOTE | {Reason.HOST_NOT_READY, Reason.HOST_REFUSED, Reason.SLOWED, Reason.EXPIRED}
+#: Codes of the causes that mean: not understood.
+_VAGUE = frozenset({"delayed", "refused"})
 
 
 class Kind(StrEnum):
@@ -49,8 +70,78 @@ class Cause(NamedTuple):
 
 
 def understand(status: DeliveryStatus) -> Cause:
-    """What stands behind a delivery status."""
-    permanent = status.action is Action.FAILED
-    return Cause(
-        str(status.reason), Kind.PROTOCOL, permanent, status.reason.meaning, "Try again later.", status.reason.meaning
-    )
+    """What stands behind a delivery status. Any status has a cause; that of a success is ``no-failure``."""
+    reason = status.reason
+    if reason in _REMOTE or (status.from_remote and reason in _SPOKEN):
+        return _of_words(status.words[:TEXT_MAX], status.remote_host, status.status, reason)
+    return known().of_reason[reason]
+
+
+def understand_reply(text: str, host: str = "") -> Cause:
+    """What stands behind a reply as a log or a bounce shows it: ``550 5.7.26 …``, on one line or several.
+
+    :param host: the name of the host that said it, where it is known.
+    """
+    said = take_apart(begin_of_reply(text))
+    failed = not said.code.startswith("4")
+    return _fitting(said, host) or known().causes["refused" if failed else "delayed"]
+
+
+def cause_named(code: str) -> Cause | None:
+    """The cause with this code."""
+    return known().causes.get(code)
+
+
+def codes_of(word: str) -> tuple[str, ...]:
+    """The codes that a person means by ``word``: a code itself, or a kind with all its causes; none for any other."""
+    if word in known().causes:
+        return (word,)
+    return tuple(code for code, cause in known().causes.items() if cause.kind == word)
+
+
+def causes() -> tuple[Cause, ...]:
+    """All of them, in the order of the file."""
+    return tuple(known().causes.values())
+
+
+class Known(NamedTuple):
+    """What the two files say.
+
+    :ivar causes: by code.
+    :ivar of_reason: what each of our own reasons means.
+    """
+
+    causes: dict[str, Cause]
+    of_reason: dict[Reason, Cause]
+    rules: Rules
+
+
+@cache
+def known() -> Known:
+    """Read the files, once."""
+    found: dict[str, Cause] = {}
+    of_reason: dict[Reason, Cause] = {}
+    reasons = {str(reason): reason for reason in Reason}
+    for code, table in _read("causes.toml").items():
+        sentences = [str(table[name]) for name in ("title", "advice", "operator")]
+        found[code] = cause = Cause(code, Kind(table["kind"]), bool(table["permanent"]), *sentences)
+        of_reason |= {reasons[reason]: cause for reason in table.get("reasons", ())}
+    return Known(found, of_reason, Rules(_read("replies.toml")))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("twisted_mail_node.message") / name).read_text("utf-8"))
+
+
+@lru_cache(maxsize=KNOWN_MAX)
+def _of_words(words: str, host: str, status: str, reason: Reason) -> Cause:
+    """A host's words, or what our reason says when nobody understands them."""
+    # The status of what expired is ours; one that ends in .0.0 only says its class.
+    enhanced = "" if reason is Reason.EXPIRED or status.endswith(".0.0") else status
+    cause = _fitting(take_apart(words, enhanced), host)
+    return known().of_reason[reason] if cause is None or cause.code in _VAGUE else cause
+
+
+def _fitting(said: Said, host: str) -> Cause | None:
+    rule = known().rules.first(said, host)
+    return None if rule is None else known().causes[rule.cause]

@@ -19,12 +19,15 @@ class Recipient(NamedTuple):
     :ivar original: the forward-path the client gave; differs from ``address`` after an alias or a subaddress.
     :ivar notify: NOTIFY of RFC 3461 section 4.1: a subset of ``NEVER SUCCESS FAILURE DELAY``; empty when not given.
     :ivar orcpt: ORCPT of RFC 3461 section 4.2, decoded: ``addr-type;address``; ``""`` when not given.
+    :ivar expanded: no mail goes there: it stands for an alias that led to several recipients, which stand beside it,
+        until the sender was told so (RFC 3461 section 5.2.7.3).
     """
 
     address: Address
     original: Address
     notify: tuple[str, ...] = ()
     orcpt: str = ""
+    expanded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Envelope:
     :ivar helo: what the client said in EHLO or HELO.
     :ivar protocol: the with-clause of Received (RFC 3848): ESMTP, SMTP, UTF8SMTP …; ``""`` for our own.
     :ivar session: id of the session that brought it.
-    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` for what we made ourselves.
+    :ivar listener: kind of the listener: ``mx``, ``submission``; ``local`` and
+        ``tls-report`` for what we made ourselves.
     :ivar account: the account that signed in, as text; ``""`` when nobody did.
     :ivar tls: how the session that brought it was protected (``TLSv1.3 …``); ``""``: not at all.
     :ivar require_tls: REQUIRETLS (RFC 8689): never to be sent on without verified TLS.
@@ -50,6 +54,7 @@ class Envelope:
     :ivar by_mode: what is to happen then: ``R`` returned, ``N`` the sender notified; ``""``: not given.
     :ivar by_trace: the sender wants to be told of hosts that do not know Deliver By (RFC 2852 section 4.1).
     :ivar priority: MT-PRIORITY (RFC 6710), -9 to 9.
+    :ivar tls_optional: its header says ``TLS-Required: No`` (RFC 8689 section 3): DANE and MTA-STS hold it up nowhere.
     """
 
     reverse_path: Address | None
@@ -71,3 +76,4 @@ class Envelope:
     by_mode: ByMode = ""
     by_trace: bool = False
     priority: int = 0
+    tls_optional: bool = False

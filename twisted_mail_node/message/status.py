@@ -36,6 +36,7 @@ class DeliveryStatus(NamedTuple):
     :ivar tls: how the connection to the next hop was protected (``TLSv1.3 …, verified``), ``""``: in the clear.
     :ivar by_passed_on: the next hop offers Deliver By and was given what is left of the time: it sees to it from there
         on, and we send a ``relayed`` DSN only where the sender traces (RFC 2852 section 4.1.4).
+    :ivar source: the address we connected from, where a ``[[source]]`` pool says which. For the log: not kept.
     """
 
     action: Action
@@ -48,3 +49,4 @@ class DeliveryStatus(NamedTuple):
     dsn_passed_on: bool = False
     tls: str = ""
     by_passed_on: bool = False
+    source: str = ""

@@ -80,6 +80,21 @@ def listen(
     return transport.listen(reactor, endpoint, factory)
 
 
+def place_of(address: Any) -> str:
+    """Where a port listens, as people write it."""
+    host = getattr(address, "host", None)
+    if host is None:
+        return str(getattr(address, "name", address))
+    return f"[{host}]:{address.port}" if ":" in host else f"{host}:{address.port}"
+
+
+def first_failure(failure: Failure) -> Failure:
+    """Why the first of several ports could not be had (``gatherResults``)."""
+    error: Any = failure.value
+    cause: Failure = error.subFailure
+    return cause
+
+
 def _bind_path(place: socket.socket, path: str, mode: int) -> None:
     """Bind a unix socket, also where one lies that nobody listens on any more."""
     before = os.umask(0o777 & ~mode)

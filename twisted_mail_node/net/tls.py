@@ -110,6 +110,33 @@ class TlsSession:
         return self._peer
 
     @property
+    def chain(self) -> tuple[Certificate, ...]:
+        """See ITlsSession."""
+        if not self.completed:
+            return ()
+        try:
+            return tuple(self._connection.get_peer_cert_chain(as_cryptography=True) or ())
+        except ValueError:
+            pass
+        try:
+            return () if self.peer is None else (self.peer,)  # one of the others cannot be read
+        except ValueError:
+            return ()
+
+    @property
+    def fault(self) -> str:
+        """See ITlsSession."""
+        if self.verified:
+            return ""
+        try:
+            peer = self.peer
+        except ValueError:
+            return "untrusted"
+        if peer is None or self._connection.shown.problem(peer):
+            return "expired" if self._connection.shown.is_expired else "untrusted"
+        return "mismatch"
+
+    @property
     def verified(self) -> bool:
         """See ITlsSession."""
         return not self.why

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from socket import socket as Socket
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from OpenSSL import SSL
 
@@ -35,6 +35,8 @@ SESSIONS = 1000
 SESSION_TIME = 3600.0
 #: Octets of a name in SNI (RFC 6066 section 3: a DNS host name).
 NAME_MAX = 253
+
+C = TypeVar("C", bound=TlsConnection)
 
 
 class _Kept(NamedTuple):
@@ -70,6 +72,16 @@ class TlsClient:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self.reload(trusted)
 
+    def connection(self, host: str, kind: type[C]) -> C:
+        """OpenSSL's end of a connection whose octets somebody else carries, with the trusted certificates as they are
+        now. It resumes no session. What to make of the chain is the business of its kind.
+        """
+        connection = kind(self._context, None)
+        connection.set_connect_state()
+        connection.set_tlsext_host_name(host.encode("ascii"))
+        connection.shown = Shown(self._context)
+        return connection
+
     def reload(self, trusted: Path | None) -> None:
         """Read the trusted certificates anew, these from now on; running connections stay as they are.
 
@@ -95,24 +107,28 @@ class TlsClient:
         self._context = context
         self._kept.clear()
 
-    def secure(self, transport: Any, host: str) -> ITlsSession:
+    def secure(self, transport: Any, host: str, fresh: bool = False) -> ITlsSession:
         """Begin a handshake on ``transport``; its protocol is told of its end by ``handshakeCompleted()``
         (``IHandshakeListener``) or by ``connectionLost``. A deadline is the caller's. All clear text must be read.
 
         :param host: the name (in ASCII) or IP address the certificate must be for.
+        :param fresh: no session is resumed, and this one is not kept: whoever compares the chain itself must see it.
         """
         host = host.rstrip(".").lower()
 
         def make(socket: Socket | None) -> TlsConnection:
-            return self._connection(socket, host)
+            return self._connection(socket, host, fresh)
 
         return TlsSession(begin(transport, make), host)
 
-    def _connection(self, socket: Socket | None, host: str) -> TlsConnection:
+    def _connection(self, socket: Socket | None, host: str, fresh: bool) -> TlsConnection:
         connection = _Connection(self._context, socket)
         connection.set_connect_state()
         if host.isascii() and 0 < len(host) <= NAME_MAX and not as_address(host):
             connection.set_tlsext_host_name(host.encode("ascii"))
+        if fresh:
+            connection.shown = Shown(self._context)
+            return connection
         kept = self._kept.pop(host, None)
         if kept is not None and kept.shown.until > self._now():
             connection.set_session(kept.session)

@@ -62,6 +62,11 @@ class Shown:
         """That of the handshake in which the chain was shown: this one, or the one of the session it resumed."""
         return self if self.seen or self.before is None else self.before
 
+    @property
+    def is_expired(self) -> bool:
+        """What is wrong with it is that its time is over."""
+        return self.settled.error == _EXPIRED
+
     def problem(self, certificate: Certificate) -> str:
         """Why the chain is not trusted, ``''`` when it is."""
         shown = self.settled

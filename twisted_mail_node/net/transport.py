@@ -128,6 +128,17 @@ class _OneConnection(ClientFactory):
             connected.errback(reason)
 
 
+def connect_unix(reactor: Any, path: str, protocol: IProtocol, timeout: float) -> Deferred[IProtocol]:
+    """Connect to a unix socket; fires with ``protocol`` when the connection stands.
+
+    :param timeout: seconds.
+    :raises ConnectError: (as failure) refused, not there, not allowed, timed out or cancelled.
+    """
+    connected: Deferred[IProtocol] = Deferred(lambda _: connector.stopConnecting())
+    connector = reactor.connectUNIX(path, _OneConnection(protocol, connected), timeout)
+    return connected
+
+
 def connect(
     reactor: Any, host: str, port: int, protocol: IProtocol, timeout: float, bind_address: str | None = None
 ) -> Deferred[IProtocol]:

@@ -6,15 +6,19 @@ go out in the same write; with CHUNKING (RFC 3030) a small mail goes out whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.introduction import Introduction, Tls
 from twisted_mail_node.outbound.job import Broken, Job
-from twisted_mail_node.outbound.security import Need
+from twisted_mail_node.outbound.need import Need
+from twisted_mail_node.outbound.signing_in import NO_PLAN, Plan
 from twisted_mail_node.outbound.transaction import RECIPIENTS_MAX, Transaction, Way, plan
 from twisted_mail_node.outbound.wire import Times
 from twisted_mail_node.reasons import Reason
@@ -53,7 +57,9 @@ class RelayConnection(Introduction):
     """One connection. Its other parameters are those of ``Introduction``.
 
     :param mails_max: transactions until we close it.
+    :param lost: called when the transport is gone: after that the host has no connection of ours here.
     :ivar introduced: fires when the host is ready for mail; fails with ``Broken`` when it will not be.
+    :ivar own_ip: the IP address of our end, ``""`` before it stands.
     :ivar mails: transactions begun.
     :ivar finished: transactions that the host answered to the end.
     """
@@ -70,11 +76,15 @@ class RelayConnection(Introduction):
         times: Times,
         need: Need,
         tls: Tls | None,
+        plan: Plan = NO_PLAN,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.introduced: Deferred[None] = Deferred()
+        self.own_ip = ""
         self.mails = self.finished = 0
         self._now = reactor.seconds
         self._owner = owner
+        self._lost = lost
         self._mails_max = mails_max
         self._recipients_max = RECIPIENTS_MAX
         self._leaving = False
@@ -83,8 +93,16 @@ class RelayConnection(Introduction):
         self._current: Transaction | None = None
         self._following: Transaction | None = None
         super().__init__(
-            hostname=hostname, reactor=reactor, host=host, address=address, need=need, tls=tls, times=times
+            hostname=hostname, reactor=reactor, host=host, address=address, need=need, tls=tls, times=times, plan=plan
         )
+
+    def connectionMade(self) -> None:
+        self.own_ip = str(getattr(self._wire().getHost(), "host", ""))
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._lost()
 
     # what others call
 
@@ -220,6 +238,9 @@ class RelayConnection(Introduction):
     async def _nobody(self, transaction: Transaction, data: Reply | None) -> None:
         """No recipient was accepted. A host that wants the content all the same gets none (RFC 2920 section 3.1)."""
         if data is not None and data.code == 354:
+            if transaction.per_recipient:
+                # RFC 2033 section 4.2 wants 503 here: how many replies would such a host give?
+                raise Broken(Reason.BAD_REPLY, "4.5.0", "the host wants content for no recipient")
             self._ask(client.LONE_DOT)
             await self._reply(self._times.end)
         elif not transaction.mail_refused:
@@ -279,6 +300,9 @@ class RelayConnection(Introduction):
 
     async def _final(self, transaction: Transaction) -> None:
         """The reply to the end of the content: the mail is the host's, or it is not."""
+        if transaction.per_recipient:
+            await self._finals(transaction)
+            return
         reply = await self._reply(self._times.end)
         if transaction.accepted:
             if 300 <= reply.code < 400:
@@ -287,6 +311,19 @@ class RelayConnection(Introduction):
         # RFC 3030 section 2: a failed BDAT leaves a state that only RSET clears.
         if not reply.is_positive and transaction.way is not Way.DATA:
             self._dirty = not transaction.mail_refused
+
+    async def _finals(self, transaction: Transaction) -> None:
+        """LMTP: one reply for each accepted recipient, in the order of their RCPT commands (RFC 2033 section 4.2).
+
+        Who has a reply has it for good: when the connection breaks, only the others are uncertain.
+        """
+        for number in transaction.accepted:
+            reply = await self._reply(self._times.end)
+            if 300 <= reply.code < 400:
+                raise Broken(Reason.BAD_REPLY, "4.5.0", f"the host answered the content with {reply}")
+            transaction.recipient_finished(number, reply)
+            if not reply.is_positive and transaction.way is not Way.DATA:
+                self._dirty = True  # RFC 3030 section 2, as above
 
     async def _quit(self) -> None:
         rest, self._rest = self._rest, None
@@ -326,8 +363,10 @@ class RelayConnection(Introduction):
             transaction.finish(broken.reply)  # 421, or a refusal of the content
         elif transaction.sent and broken.reply is None:
             words = f"{broken.words} after the content had been sent"
-            host, address, tls, _ = self.peer
-            status = DeliveryStatus(Action.DELAYED, "4.4.2", Reason.UNCERTAIN, words, host, address, tls=tls)
+            host, address, tls, _, source = self.peer
+            status = DeliveryStatus(
+                Action.DELAYED, "4.4.2", Reason.UNCERTAIN, words, host, address, tls=tls, source=source
+            )
             transaction.settle(status)
         else:
             transaction.give_back()

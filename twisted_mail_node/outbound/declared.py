@@ -10,6 +10,7 @@ from math import floor
 
 from twisted_mail_node.message.envelope import Body, Envelope
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.outbound.security import stays_here
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
@@ -64,9 +65,10 @@ def mail_command(
     """
     envelope = request.envelope
     require_tls, by, priority = False, None, None
-    if envelope.require_tls:
+    is_store = request.transport == "lmtp"  # the mail has arrived there: there is nothing to pass on
+    if envelope.require_tls and not (is_store and stays_here(request.next_hop)):
         require_tls = _require_tls(envelope, offered)
-    if envelope.deliver_by:
+    if envelope.deliver_by and not is_store:
         by = _by(envelope, offered, now())
     if envelope.priority and offered.priorities:
         priority = envelope.priority

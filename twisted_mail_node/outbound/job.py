@@ -22,12 +22,14 @@ class Peer(NamedTuple):
     :ivar address: its address and port.
     :ivar tls: how the connection is protected (``TLSv1.3 …, verified``), ``""``: not at all.
     :ivar fell_back: its TLS broke, so this connection is in the clear.
+    :ivar source: the address we connected from, where a pool says which; ``""``: the system's choice.
     """
 
     host: str
     address: str
     tls: str = ""
     fell_back: bool = False
+    source: str = ""
 
 
 class Broken(Exception):
@@ -46,22 +48,25 @@ class Broken(Exception):
     def delivery_status(self, peer: Peer) -> DeliveryStatus:
         """The delay that this means for a mail which has not been handed over."""
         words = self.words if self.reply is None else str(self.reply)[:WORDS_MAX]
-        host, address, tls, _ = peer
+        host, address, tls, _, source = peer
         from_remote = self.reply is not None
-        return DeliveryStatus(Action.DELAYED, self.status, self.reason, words, host, address, from_remote, False, tls)
+        return DeliveryStatus(
+            Action.DELAYED, self.status, self.reason, words, host, address, from_remote, tls=tls, source=source
+        )
 
 
-def reply_status(reply: Reply, peer: Peer, dsn: bool = False) -> DeliveryStatus:
+def reply_status(reply: Reply, peer: Peer, dsn: bool = False, delivers: bool = False) -> DeliveryStatus:
     """What a host's reply to RCPT, MAIL or the end of the content means for a recipient (RFC 5321 section 4.2.1).
 
     A reply without an enhanced status code gets that of its class (RFC 3463 section 2).
 
     :param dsn: the host offers DSN.
+    :param delivers: the host is a message store (LMTP): its yes means that the mail lies in the mailbox.
     """
     kind = reply.code // 100
-    host, address, tls, fell_back = peer
+    host, address, tls, fell_back, source = peer
     if kind == 2:
-        action, reason = Action.RELAYED, Reason.RELAYED
+        action, reason = (Action.DELIVERED, Reason.DELIVERED) if delivers else (Action.RELAYED, Reason.RELAYED)
     elif reply.code == 530 and fell_back:
         # "Must issue a STARTTLS command first" (RFC 3207 section 4), which we did: its TLS may be mended by and by.
         status = f"4{reply.enhanced[1:] or '.7.10'}"
@@ -71,8 +76,9 @@ def reply_status(reply: Reply, peer: Peer, dsn: bool = False) -> DeliveryStatus:
     else:
         action, reason, kind = Action.DELAYED, Reason.REMOTE_DELAYED, 4
     words = str(reply)[:WORDS_MAX]
+    passed_on = dsn and kind == 2
     return DeliveryStatus(
-        action, reply.enhanced or f"{kind}.0.0", reason, words, host, address, True, dsn and kind == 2, tls
+        action, reply.enhanced or f"{kind}.0.0", reason, words, host, address, True, passed_on, tls, source=source
     )
 
 

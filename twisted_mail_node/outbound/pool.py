@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectBindError
 from twisted.internet.interfaces import IDelayedCall, IProtocol
 from twisted.logger import Logger
 
 from twisted_mail_node.dns.answer import DNSError
 from twisted_mail_node.dns.exchangers import NoExchanger
-from twisted_mail_node.events import AttemptFailed, Publish
+from twisted_mail_node.events import AttemptFailed
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
-from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Broken, Job
-from twisted_mail_node.outbound.security import FELL_BACK, Demand, Need, Security
-from twisted_mail_node.outbound.wire import Times
+from twisted_mail_node.outbound.judgement import Judgement
+from twisted_mail_node.outbound.means import Means, Target
+from twisted_mail_node.outbound.need import FELL_BACK, Demand
+from twisted_mail_node.outbound.signing_in import secured
+from twisted_mail_node.outbound.slots import NoSlot, Slot
+from twisted_mail_node.outbound.sources import Chosen, cannot_bind, no_source
 from twisted_mail_node.reasons import Reason
 
 #: Waiting mails for which one connection is thought enough, when the host is quick: opening costs several round trips.
@@ -45,40 +48,6 @@ _EXPIRED = DeliveryStatus(
 _log = Logger()
 
 
-class Target(NamedTuple):
-    """A place to connect to.
-
-    :ivar address: IP address and port as statuses and events show them.
-    :ivar need: how the connection must be protected.
-    """
-
-    host: str
-    ip: str
-    port: int
-    address: str
-    need: Need
-
-
-class Means(NamedTuple):
-    """What every pool needs.
-
-    :ivar connect: ``connect(target, protocol)`` fires when the connection stands; fails when it will not.
-    :ivar connections_max: connections to one next hop.
-    :ivar mails_max: mails over one connection.
-    :ivar tls: gives connections their TLS; ``None``: nothing goes out with TLS.
-    """
-
-    hostname: str
-    reactor: Any
-    publish: Publish
-    connect: Callable[[Target, RelayConnection], Deferred[IProtocol]]
-    connections_max: int
-    mails_max: int
-    times: Times
-    tls: Tls | None
-    security: Security
-
-
 class Pool:
     """All connections to one next hop on which the same is asked, and the jobs that wait for one.
 
@@ -98,6 +67,7 @@ class Pool:
         self._means = means
         self._targets = targets
         self._emptied = emptied
+        self._limit = means.limits.of(demand.next_hop)  # by its exchangers, once they are known
         self._waiting: deque[Job] = deque()
         self._ready: list[RelayConnection] = []  # introduced and not leaving
         self._idle: list[RelayConnection] = []  # of these, without a job; the last one was busy last
@@ -123,6 +93,7 @@ class Pool:
         self._closing = True
         while self._waiting:
             self._waiting.popleft().settle_todo(SHUTTING_DOWN)
+        self._means.slots.withdraw(self, self._limit.key)
         for connecting in list(self._connecting):
             connecting.cancel()
         for connection in list(self._all):
@@ -138,6 +109,25 @@ class Pool:
         for connection in list(self._all):
             connection.abort()
 
+    def renew(self) -> None:
+        """The settings have changed: let every connection end after the mail it carries."""
+        for connection in list(self._ready):
+            connection.leave()
+
+    # what the slots ask (outbound.slots.Owner)
+
+    @property
+    def in_need(self) -> bool:
+        """Mail waits for a connection."""
+        return bool(self._waiting) and not self._closing
+
+    def give_way(self) -> bool:
+        """Close the connection that has idled longest."""
+        if not self._idle:
+            return False
+        self._idle[0].leave()
+        return True
+
     def status(self) -> dict[str, object]:
         """Connections, how they are protected, and waiting mails, for the control socket."""
         sessions = [connection.tls for connection in self._ready if connection.tls is not None]
@@ -146,7 +136,7 @@ class Pool:
             "tls": self.demand.protection,
             "connections": len(self._ready),
             "secured": len(sessions),
-            "verified": sum(session.verified for session in sessions),
+            "verified": sum(connection.verified for connection in self._ready),
             "idle": len(self._idle),
             "opening": self._opening,
             "waiting": len(self._waiting),
@@ -155,8 +145,10 @@ class Pool:
     # what connections call (outbound.connection.Owner)
 
     def take(self, connection: RelayConnection) -> Job | None:
-        """The job that has waited longest and may go to this host."""
+        """The job that has waited longest and may go to this host; none when another pool has waited for the slot."""
         waiting = self._waiting
+        if connection.mails >= JOBS_PER_CONNECTION and self._means.slots.is_wanted(self._limit.key, self):
+            return None
         while waiting:
             job = waiting[0]
             if job.is_over:
@@ -172,8 +164,12 @@ class Pool:
         return None
 
     def parked(self, connection: RelayConnection) -> None:
-        """It waits for a job."""
+        """It waits for a job; not when others wait for its slot."""
         self._idle.append(connection)
+        if not self._waiting:
+            self._means.slots.withdraw(self, self._limit.key)
+        if self._means.slots.is_wanted(self._limit.key):
+            connection.leave()
 
     def put_back(self, job: Job, connection: RelayConnection, broken: Broken | None) -> None:
         """A connection ended before it had sent ``job``.
@@ -227,7 +223,7 @@ class Pool:
         if self._timer is None:
             self._timer = self._means.reactor.callLater(LOOK_EVERY, self._look)
         have = len(self._ready) + self._opening
-        wanted = min(self._means.connections_max, -(-waiting // JOBS_PER_CONNECTION))
+        wanted = min(self._limit.connections, -(-waiting // JOBS_PER_CONNECTION))
         if have < wanted and (not have or self._open_again <= self._means.reactor.seconds()):
             for _ in range(wanted - have):
                 self._open(())
@@ -253,11 +249,12 @@ class Pool:
             job.settle_todo(job.failure or _EXPIRED)
         waiting = self._waiting
         if not waiting:
+            self._means.slots.withdraw(self, self._limit.key)
             self._look_whether_empty()
             return
         slow = waiting[0].queued + SLOW_AFTER <= now
         have = len(self._ready) + self._opening
-        if slow and not self._opening and have < self._means.connections_max and self._open_again <= now:
+        if slow and not self._opening and have < self._limit.connections and self._open_again <= now:
             self._open(self._unserved())
         self._consider()
 
@@ -273,7 +270,10 @@ class Pool:
         failures: list[DeliveryStatus] = []
         skipped = False
         try:
-            for target in await self._targets():
+            targets = await self._targets()
+            if targets:
+                self._limit = targets[0].limit
+            for target in targets:
                 if target.address in avoid:
                     skipped = True
                     continue
@@ -284,7 +284,14 @@ class Pool:
                     self._opening -= 1
                     return
                 failures.append(failure)
-                self._failed(target.host, target.address, failure)
+                if failure.reason is not Reason.NO_SOURCE:
+                    self._failed(target.host, target.address, failure)
+        except NoSlot as error:
+            if error.needless:
+                self._opening -= 1
+                self._look_whether_empty()
+                return
+            failures = [DeliveryStatus(Action.DELAYED, "4.4.5", Reason.DESTINATION_BUSY, str(error))]
         except NoExchanger as error:
             action = Action.FAILED if error.permanent else Action.DELAYED
             failures = [DeliveryStatus(action, error.status, error.reason, error.words)]
@@ -300,8 +307,18 @@ class Pool:
 
     async def _try(self, target: Target) -> DeliveryStatus | None:
         """One host: ``None`` when it is ready for mail. Where TLS is opportunistic and breaks, again in the clear."""
+        if target.found is not None:
+            target = target._replace(need=await self._means.security.need(self.demand, target.found, target.address))
+        need = target.need
+        if need.refusal:
+            self._judged(target, Judgement("", need.refusal, result=need.result) if need.result else None)
+            words = f"{need.refusal}; {need.why}" if need.why else need.refusal
+            return DeliveryStatus(Action.DELAYED, need.status, need.reason, words, target.host, target.address)
+        if target.plan.sign_in is not None and not target.plan.is_local:
+            need = secured(need, target.plan.sign_in, target.host)
+            target = target._replace(need=need)
         failure = await self._connect(target)
-        if failure is None or failure.reason is not Reason.TLS_FAILED or target.need.must or self._closing:
+        if failure is None or failure.reason is not Reason.TLS_FAILED or need.must or self._closing:
             return failure
         # RFC 7435 section 3: whoever would have taken the clear gets the clear, not nothing.
         words = f"{failure.words}; it is tried again in the clear"
@@ -310,29 +327,48 @@ class Pool:
         return await self._connect(target._replace(need=FELL_BACK))
 
     async def _connect(self, target: Target) -> DeliveryStatus | None:
-        """One connection: ``None`` when its host is ready for mail."""
+        """One connection, from an address of ours that can be used: ``None`` when its host is ready for mail."""
+        slot = await self._means.slots.take(self, target.limit.key, target.limit.connections)
+        unusable: tuple[str, ...] = ()
+        while (source := self._means.sources.choose(target.pool, target.ip, unusable)) is not None:
+            failure = await self._connect_from(source, target, slot)
+            if failure is None or failure.reason is not Reason.NO_SOURCE:
+                return failure
+            self._failed(target.host, target.address, failure)
+            unusable += (source.address,)
+        slot.give_back()
+        return no_source(target.pool, target.host, target.address, unusable)
+
+    async def _connect_from(self, source: Chosen, target: Target, slot: Slot) -> DeliveryStatus | None:
+        """The same from one address; ``NO_SOURCE`` when it cannot be used. The connection has the slot otherwise."""
         host, address = target.host, target.address
         means = self._means
         connection = RelayConnection(
             self,
-            hostname=means.hostname,
+            hostname=source.hostname or means.hostname,
             reactor=means.reactor,
             host=host,
             address=address,
-            mails_max=means.mails_max,
+            mails_max=target.limit.mails_per_connection,
             times=means.times,
             need=target.need,
             tls=means.tls,
+            plan=target.plan._replace(source=source.address),
+            lost=slot.give_back,
         )
         # Introduced is who is ready for mail: from then on it takes jobs by itself, so it must be known before it does.
         connection.introduced.addCallback(lambda _: self._ready.append(connection))
         self._all.add(connection)
-        connecting = means.connect(target, connection)
+        connecting = means.connect(target, connection, source.address)
         self._connecting.add(connecting)
         try:
             await connecting
+        except ConnectBindError as error:
+            self._all.discard(connection)
+            return cannot_bind(source.address, host, address, error)
         except Exception as error:
             self._all.discard(connection)
+            slot.give_back()
             words = f"no connection to {host} ({address}): {error}"
             return DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, words, host, address)
         finally:
@@ -340,13 +376,21 @@ class Pool:
         try:
             await connection.introduced
         except Broken as broken:
+            self._judged(target, connection.judgement, connection)
             status = broken.delivery_status(connection.peer)
             if broken.reason in (Reason.CONNECTION_LOST, Reason.REMOTE_DELAYED):
                 status = status._replace(reason=Reason.HOST_NOT_READY)
             return status._replace(status=f"4{status.status[1:]}")
+        self._judged(target, connection.judgement, connection)
         if self._closing:
             connection.leave()
         return None
+
+    def _judged(self, target: Target, judgement: Judgement | None, connection: RelayConnection | None = None) -> None:
+        if target.found is None:
+            return
+        ours = "" if connection is None else connection.own_ip
+        self._means.security.came_to(self.demand, target.found, target.need, judgement, (ours, target.ip))
 
     def _failed(self, host: str, address: str, status: DeliveryStatus) -> None:
         self._means.publish(AttemptFailed(self.next_hop, host, address, str(status.reason), status.words))
@@ -380,7 +424,7 @@ def _verdict(failures: list[DeliveryStatus], skipped: bool) -> DeliveryStatus:
 
     :param skipped: a host was left out, so nothing is final.
     """
-    last = failures[-1]
+    last = next((failure for failure in reversed(failures) if failure.reason is not Reason.NO_SOURCE), failures[-1])
     if skipped or not all(failure.reason in (Reason.HOST_REFUSED, Reason.REQUIRETLS) for failure in failures):
         return last
     return last._replace(action=Action.FAILED, status=f"5{last.status[1:]}")

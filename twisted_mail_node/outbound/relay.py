@@ -14,27 +14,39 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from zope.interface import implementer
 
-from twisted_mail_node.dns.exchangers import exchangers, host_addresses
+from twisted_mail_node.dns.exchangers import Exchanger, NoExchanger, exchangers, named_host
 from twisted_mail_node.events import Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IResolver
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.net.transport import connect as connect_tcp
+from twisted_mail_node.net.transport import connect_unix
 from twisted_mail_node.outbound.connection import RelayConnection
+from twisted_mail_node.outbound.explained import explained
 from twisted_mail_node.outbound.introduction import Tls
 from twisted_mail_node.outbound.job import Job
-from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Means, Pool, Target
-from twisted_mail_node.outbound.security import Demand, Security, demand_of
+from twisted_mail_node.outbound.means import Means, Target
+from twisted_mail_node.outbound.need import Demand, Found, Need, demand_of, stays_here
+from twisted_mail_node.outbound.pool import SHUTTING_DOWN, Pool
+from twisted_mail_node.outbound.security import Security
+from twisted_mail_node.outbound.sign_ins import SignIns
+from twisted_mail_node.outbound.signing_in import Plan
+from twisted_mail_node.outbound.slots import Slots
+from twisted_mail_node.outbound.sources import DEFAULT, Sources, is_loopback
 from twisted_mail_node.outbound.wire import Times
+from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import parse_next_hop
 from twisted_mail_node.settings import TlsLevel
+from twisted_mail_node.settings_outbound import Transport
 from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses tried in one attempt; a domain with more is as well served by the first of them.
 TARGETS_MAX = 20
 
-Connect = Callable[[Any, str, int, RelayConnection, float], Deferred[IProtocol]]
+#: ``connect(reactor, ip, port, protocol, timeout)``, and the address to connect from where a pool says which.
+Connect = Callable[..., Deferred[IProtocol]]
+ConnectSocket = Callable[[Any, str, RelayConnection, float], Deferred[IProtocol]]
 
 
 class RelaySettings(Protocol):
@@ -42,6 +54,8 @@ class RelaySettings(Protocol):
 
     connections_per_destination: int
     mails_per_connection: int
+    retry: tuple[float, ...]
+    lifetime: float
     connect_time: float
     greeting_time: float
     mail_time: float
@@ -61,7 +75,12 @@ class RelayManager:
     :param tls: gives connections their TLS (``net.tls_client.TlsClient``); ``None``: nothing goes out with TLS, and
         what must not go without it waits.
     :param handshake_time: seconds a TLS handshake may last.
-    :param connect: ``connect(reactor, ip, port, protocol, timeout)``, as in ``net.transport``.
+    :param security: decides how connections must be protected; without one it is by routes, REQUIRETLS and DANE.
+    :param connect: ``connect(reactor, ip, port, protocol, timeout, source)``, as in ``net.transport``.
+    :param connect_socket: ``connect_socket(reactor, path, protocol, timeout)``, likewise.
+    :param limits: of destinations; none: those of ``settings`` for each.
+    :param sources: the addresses to connect from; none: the system chooses.
+    :param sign_ins: names and passwords of routes; ``None``: there are none.
     """
 
     def __init__(
@@ -76,25 +95,40 @@ class RelayManager:
         allow_loopback: bool = False,
         tls: Tls | None = None,
         handshake_time: float = 30.0,
+        security: Security | None = None,
         connect: Connect = connect_tcp,
+        connect_socket: ConnectSocket = connect_unix,
+        limits: Limits | None = None,
+        sources: Sources | None = None,
+        sign_ins: SignIns | None = None,
     ) -> None:
         self._resolver = resolver
         self._reactor = reactor
         self._own_names = (hostname,)
         self._own_addresses = own_addresses
         self._allow_loopback = allow_loopback
-        self._pools: dict[tuple[str, TlsLevel, bool], Pool] = {}  # by Demand
+        self._pools: dict[tuple[str, TlsLevel, bool, Transport, str, str, bool], Pool] = {}  # by Demand
+        self._limits = limits or Limits((), settings)
+        self._sources = sources or Sources()
+        self._sign_ins = sign_ins
         self._closing = False
         self._closed: Deferred[None] = Deferred()
         connect_time = settings.connect_time
-        self._security = Security(reactor.seconds)
+
+        def reach(target: Target, protocol: RelayConnection, source: str) -> Deferred[IProtocol]:
+            if target.path:
+                return connect_socket(reactor, target.path, protocol, connect_time)
+            return connect(reactor, target.ip, target.port, protocol, connect_time, *([source] if source else ()))
+
+        self._security = security or Security(reactor.seconds, resolver)
         self._means = Means(
             hostname=hostname,
             reactor=reactor,
             publish=publish,
-            connect=lambda target, protocol: connect(reactor, target.ip, target.port, protocol, connect_time),
-            connections_max=settings.connections_per_destination or 1,
-            mails_max=settings.mails_per_connection or 1,
+            connect=reach,
+            limits=self._limits,
+            slots=Slots(reactor),
+            sources=self._sources,
             times=Times(
                 greeting=settings.greeting_time,
                 mail=settings.mail_time,
@@ -113,7 +147,11 @@ class RelayManager:
         if not request.recipients:
             return []
         # By a plain tuple, which is equal to a Demand and made in a fifth of the time: this is done for every mail.
-        asked = demand_of(request) if request.envelope.require_tls else (request.next_hop, request.tls, False)
+        asked = (
+            demand_of(request)
+            if request.envelope.require_tls or request.envelope.tls_optional
+            else (request.next_hop, request.tls, False, request.transport, request.credentials, request.source, False)
+        )
         pool = self._pools.get(asked)
         if pool is None:
             if self._closing:
@@ -127,6 +165,19 @@ class RelayManager:
         job = Job(request, self._reactor.seconds())
         pool.submit(job)
         return await job.done
+
+    async def exchanger_names(self, next_hop: str) -> Sequence[str]:
+        """Names of the mail exchangers of a next hop, in lower case; ``()`` when they cannot be found out now."""
+        try:
+            host, _, mx, _ = parse_next_hop(next_hop)
+            if not mx:
+                return (host.lower(),)
+            found = await exchangers(
+                self._resolver, host, own_addresses=self._own_addresses, allow_loopback=self._allow_loopback
+            )
+        except (ValueError, NoExchanger):
+            return ()
+        return [exchanger.host.lower().rstrip(".") for exchanger in found]
 
     async def close(self, seconds: float) -> None:
         """Let transfers end within ``seconds``, QUIT everywhere; what is not done by then is broken off."""
@@ -145,6 +196,30 @@ class RelayManager:
         """Connections, how they are protected, and waiting mails of each next hop."""
         return [pool.status() for pool in self._pools.values()]
 
+    def renew(self) -> None:
+        """The settings have changed: each connection ends after the mail it carries; new ones are as they say."""
+        for pool in list(self._pools.values()):
+            pool.renew()
+
+    async def explain(
+        self, next_hop: str, tls: TlsLevel = "opportunistic", *, transport: Transport = "smtp", credentials: str = "",
+        source: str = "",
+    ) -> dict[str, object]:  # fmt: skip
+        """What would be tried for a next hop and how, as ``outbound.explained`` tells it; nothing is connected to."""
+        demand = Demand(next_hop, tls, False, transport, credentials, source)
+        hosts: list[tuple[Found, Need]] = []
+        problem = None
+        try:
+            for found in await self._hosts(demand):
+                hosts.append((found, await self._security.need(demand, found, "")))
+        except NoExchanger as error:
+            problem = error
+        limit = hosts[0][0].limit if hosts else self._limits.of(next_hop)
+        pool = "" if parse_next_hop(next_hop).path else self._sources.pool_for(source, limit.source)
+        if pool == DEFAULT and stays_here(next_hop):
+            pool = ""
+        return explained(demand, hosts, limit, pool, self._sources.addresses(pool), problem)
+
     def _pool(self, demand: Demand) -> Pool:
         async def targets() -> list[Target]:
             return await self._targets(demand)
@@ -158,25 +233,61 @@ class RelayManager:
             self._closed.callback(None)
 
     async def _targets(self, demand: Demand) -> list[Target]:
-        """Where to connect, in the order to try it (RFC 5321 section 5.1), and what is needed there.
+        """Where to connect, in the order to try it (RFC 5321 section 5.1).
 
         :raises NoExchanger: nowhere.
         """
-        host, port, mx, _ = parse_next_hop(demand.next_hop)
-        self._security.check_way(demand, mx)
-        if mx:
-            found = await exchangers(
-                self._resolver,
-                host,
-                own_names=self._own_names,
-                own_addresses=self._own_addresses,
-                allow_loopback=self._allow_loopback,
-            )
-            places = [(exchanger.host, address.ip) for exchanger in found for address in exchanger.addresses]
-        else:
-            places = [(host, address.ip) for address in await host_addresses(self._resolver, host)]
+        next_hop = parse_next_hop(demand.next_hop)
+        plan = await self._plan(demand)
+        if next_hop.path:
+            limit = self._limits.of(demand.next_hop)
+            return [Target("localhost", "", 0, demand.next_hop, None, limit, "", next_hop.path, plan)]
         targets = []
-        for name, ip in places[:TARGETS_MAX]:
-            address = f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-            targets.append(Target(name, ip, port, address, self._security.need(demand, address, mx)))
-        return targets
+        for found in await self._hosts(demand):
+            pool = self._sources.pool_for(demand.source, found.limit.source)
+            for ip, _ in found.exchanger.addresses:
+                address = f"[{ip}]:{found.port}" if ":" in ip else f"{ip}:{found.port}"
+                here = plan._replace(is_local=is_loopback(ip))
+                targets.append(
+                    Target(found.exchanger.host, ip, found.port, address, found, found.limit, pool, "", here)
+                )
+        return targets[:TARGETS_MAX]
+
+    async def _hosts(self, demand: Demand) -> list[Found]:
+        """The hosts of a next hop, best first, and what is known of them.
+
+        :raises NoExchanger: there is none.
+        """
+        host, port, mx, path = parse_next_hop(demand.next_hop)
+        if path:
+            return []
+        if not mx:
+            exchanger = await named_host(self._resolver, host)
+            return [Found(host, port, False, exchanger, self._limit(demand, [exchanger]))]
+        places = await exchangers(
+            self._resolver,
+            host,
+            own_names=self._own_names,
+            own_addresses=self._own_addresses,
+            allow_loopback=self._allow_loopback,
+        )
+        limit = self._limit(demand, places)
+        policy = await self._security.policy(demand, host, mx)
+        return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
+
+    def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
+        """What holds for a next hop with these hosts."""
+        names: tuple[str, ...] = ()
+        if self._limits.by_exchangers:
+            names = tuple(sorted({exchanger.host for exchanger in found}))  # whatever order they were mixed in
+        return self._limits.of(demand.next_hop, names)
+
+    async def _plan(self, demand: Demand) -> Plan:
+        """What is asked of each connection. :raises NoExchanger: with what to sign in is not known now."""
+        is_local = bool(parse_next_hop(demand.next_hop).path)
+        sign_in = None
+        if demand.credentials:
+            if self._sign_ins is None:
+                raise NoExchanger(Reason.SIGN_IN_REFUSED, False, "4.7.0", f"{demand.credentials} has no password")
+            sign_in = await self._sign_ins.find(demand.credentials, demand.next_hop)
+        return Plan(demand.transport == "lmtp", sign_in, is_local)

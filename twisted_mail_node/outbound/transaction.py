@@ -46,6 +46,7 @@ class Transaction:
     :ivar accepted: recipients the host said yes to.
     :ivar later: recipients the host wants in a further transaction.
     :ivar opened: the commands are written.
+    :ivar per_recipient: the end of the content is answered for each accepted recipient (LMTP, RFC 2033 section 4.2).
     :ivar reset: an RSET stands before them.
     :ivar content: the content has begun to go over, not counting ``Way.AT_ONCE``: the next reply is about it.
     :ivar sent: the end of the content is written: from here on the host may have the mail.
@@ -53,7 +54,7 @@ class Transaction:
 
     __slots__ = (
         "_by", "_dsn", "_mail_refused", "_peer", "_whole", "accepted", "body", "commands", "content", "job", "later",
-        "numbers", "opened", "reset", "sent", "size", "way",
+        "numbers", "opened", "per_recipient", "reset", "sent", "size", "way",
     )  # fmt: skip
 
     def __init__(self, job: Job, offered: Offered, most: int, peer: Peer, now: Callable[[], float]) -> None:
@@ -80,8 +81,12 @@ class Transaction:
         self.commands = [mail_command(request, offered, size, self.body, smtputf8, now)]
         self.numbers: list[int] = []
         self._recipients(job, most, offered.dsn, smtputf8)
+        self.per_recipient = request.transport == "lmtp"
         if not offered.chunking:
             self.way = Way.DATA
+        elif self.per_recipient:
+            # RFC 2033 section 4.2: one reply for each recipient who was accepted; so that must be known before.
+            self.way = Way.CHUNK
         elif offered.pipelining and self._whole is not None and size <= AT_ONCE_MAX:
             self.way = Way.AT_ONCE
         else:
@@ -166,6 +171,10 @@ class Transaction:
             status = status._replace(by_passed_on=True)
         self.job.settle(self.accepted, status)
 
+    def recipient_finished(self, number: int, reply: Reply) -> None:
+        """The reply to the end of the content for one of the accepted recipients (LMTP)."""
+        self.job.settle((number,), reply_status(reply, self._peer, delivers=True))
+
     def settle(self, status: DeliveryStatus) -> None:
         """Nothing more comes from the host: ``status`` is that of everyone without one, except those for later."""
         later = self.later
@@ -206,6 +215,6 @@ def plan(job: Job, offered: Offered, most: int, peer: Peer, now: Callable[[], fl
             if transaction.numbers:
                 return transaction
     except ObstacleError as obstacle:
-        host, address, tls, _ = peer
+        host, address, tls, *_ = peer
         job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address, tls=tls))
     return None

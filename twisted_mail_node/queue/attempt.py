@@ -5,6 +5,7 @@
     agent.deliver(request)          -> one delivery status for each recipient, or the end of its time
     settle                          -> delivered, relayed: finished; delayed: due again; failed: reported, then finished
                                        later than its sender wants it (RFC 2852): reported, then due again or finished
+    gathering                       -> what all groups have to report, in one DSN of each kind
     spool.record                    -> the next group commit
 
 At any instant the spool knows each recipient as active (we are at it; a crash lets it be due again), as delayed, or
@@ -16,7 +17,8 @@ final status in ``last``: at its due time only the report is repeated, not the d
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
@@ -24,18 +26,27 @@ from twisted.logger import Logger
 
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
+from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.cause import understand
+from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
+from twisted_mail_node.queue.gathering import Gathering
+from twisted_mail_node.queue.operator import rerouted
 from twisted_mail_node.queue.outcome import Outcome, Outcomes
+from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
 from twisted_mail_node.spool.mail import NOT_TRIED, Change, Entry, Filter, Mail, State
+from twisted_mail_node.state.suppressions import status_of
 from twisted_mail_node.waiting import within
+
+if TYPE_CHECKING:
+    from twisted_mail_node.state.suppressions import Suppressions
 
 
 class Notify(Protocol):
@@ -64,6 +75,9 @@ _ACTION_DELAYED = Action.DELAYED
 BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "something broke here; we try again")
 ROUTER_BROKEN = DeliveryStatus(Action.DELAYED, "4.3.0", Reason.INTERNAL, "no route could be found out; we try again")
 
+#: A recipient that only stands for an alias (RFC 3461 section 5.2.7.3).
+EXPANDED = DeliveryStatus(Action.EXPANDED, "2.0.0", Reason.EXPANDED, Reason.EXPANDED.meaning)
+
 #: The time that the sender set has passed (RFC 2852 section 4.1).
 TOO_LATE = not_in_time(None)
 
@@ -71,6 +85,7 @@ _log = Logger()
 
 #: How a group of recipients goes on: by a route; with a status that is known already; ``None``: only to be reported.
 _Way = Route | DeliveryStatus | None
+Rewrite = Callable[[Envelope, Recipient], Address | None]
 
 
 class Attempts:
@@ -83,6 +98,8 @@ class Attempts:
     :param alone: tells whether the attempt that asks is the only one for its mail now.
     :param due_at: is told when something was recorded that is due at that time.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: knows addresses on other hosts that are not tried any more.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told, ``None`` for the mail's own.
     """
 
     def __init__(
@@ -101,6 +118,8 @@ class Attempts:
         alone: Callable[[str], bool],
         due_at: Callable[[float], None],
         random: Callable[[], float],
+        suppressions: Suppressions | None = None,
+        rewrite: Rewrite | None = None,
     ) -> None:
         self._spool = spool
         self._router = router
@@ -116,21 +135,32 @@ class Attempts:
         self._alone = alone
         self._due_at = due_at
         self._random = random
+        self._suppressions = suppressions
+        self._rewrite = rewrite
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
         self._stopped = False
         self.local_octets = 0  #: content in memory that is being delivered on this machine
 
-    async def carry(self, mail: Mail) -> None:
-        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing."""
+    async def carry(self, mail: Mail, at: Progress) -> None:
+        """Try every entry of ``mail`` once. Ends when all is recorded; raises nothing.
+
+        :param at: is kept up to date, for the watchdog.
+        """
         entries = mail.entries
+        at.stage = Stage.ROUTING
+        at.since = 0.0
         if len(entries) == 1:  # most mails, and much cheaper than what follows
-            finished = await self._carry_group(mail, await self._way(mail, entries[0]), entries)
+            finished = await self._close(
+                mail, await self._carry_group(mail, await self._way(mail, entries[0]), entries, at), at
+            )
         else:
             groups: dict[_Way, list[Entry]] = {}
             for entry in entries:
                 groups.setdefault(await self._way(mail, entry), []).append(entry)
-            finished = await self._carry_groups(mail, groups)
+            finished = await self._carry_groups(mail, groups, at)
+            at.stage = Stage.ASKING
+            at.since = 0.0
         if finished == len(mail.envelope.recipients) and not self._gone(mail.queue_id):
             self._publish(MailFinished(mail.queue_id, self._clock.seconds() - mail.received))
         elif finished == len(entries) or mail.queue_id in self._unsure:
@@ -152,58 +182,93 @@ class Attempts:
         last = entry.last
         if last is not None and last.action is not _ACTION_DELAYED:
             return None
+        if entry.recipient.expanded:
+            return EXPANDED
         if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):
             return TOO_LATE
-        if entry.next_hop:
-            return Route("relay", entry.next_hop)
         address = entry.recipient.address
         try:
             route = await within(self._clock, ROUTE_TIME, self._router.route(address, mail.envelope))
         except Exception:
             _log.failure("no route for {address}", address=str(address))
             return ROUTER_BROKEN
+        if entry.next_hop:
+            route = rerouted(route, entry.next_hop)
         if route.agent == "none":
             words = route.next_hop or f"no rule says where mail for {address.domain} goes"
             return DeliveryStatus(Action.FAILED, "5.4.4", Reason.NO_ROUTE, words)
+        if self._suppressions is not None and route.agent not in WITHOUT_WINDOW:
+            suppressed = self._suppressions.find(address)
+            if suppressed is not None:
+                return status_of(suppressed)
+        if self._rewrite is not None and address != entry.recipient.original:
+            return route._replace(reverse_path=self._rewrite(mail.envelope, entry.recipient))
         return route
 
-    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]]) -> int:
+    async def _carry_groups(self, mail: Mail, groups: Mapping[_Way, Sequence[Entry]], at: Progress) -> int:
         """Carry all groups, side by side; gives how many recipients are finished and recorded so."""
-        stories = [self._carry_group(mail, way, entries) for way, entries in groups.items()]
-        if len(stories) == 1:
-            return await stories[0]
-        return sum(await gatherResults([Deferred.fromCoroutine(story) for story in stories]))
+        if len(groups) == 1:
+            ((way, entries),) = groups.items()
+            return await self._close(mail, await self._carry_group(mail, way, entries, at), at)
+        at.stage = Stage.PARTS
+        at.since = 0.0
+        telling = Progress()
+        at.parts = [*[Progress() for _ in groups], telling]
+        gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome, telling))
 
-    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry]) -> int:
-        """Carry recipients that go the same way; gives how many are finished and recorded so."""
+        async def carry(way: _Way, entries: Sequence[Entry], part: Progress) -> int:
+            outcome = await self._carry_group(mail, way, entries, part)
+            part.stage = Stage.RECORDING
+            part.since = 0.0
+            finished = await self._record(outcome.changes)
+            part.stage = Stage.ENDED
+            gathering.add(outcome)
+            return finished
+
+        telling.stage = Stage.ENDED
+        for (way, entries), part in zip(groups.items(), at.parts, strict=False):
+            part.story = Deferred.fromCoroutine(carry(way, entries, part))
+        finished = sum(await gatherResults([part.story for part in at.parts if part.story is not None]))
+        return finished + await gathering.end()
+
+    async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry], at: Progress) -> Outcome:
+        """Carry recipients that go the same way; gives what it came to. Raises nothing."""
         try:
             if way is None:
-                return await self._close(mail, self._outcomes.reported_later(entries))
+                return self._outcomes.reported_later(entries)
             if way is TOO_LATE:
-                return await self._close(mail, self._outcomes.too_late(mail, entries))
+                return self._outcomes.too_late(mail, entries)
             if isinstance(way, DeliveryStatus):
-                return await self._close(mail, self._outcomes.tried(mail, "", entries, [way] * len(entries)))
+                return self._outcomes.tried(mail, "", entries, [way] * len(entries))
+            at.destination = way.next_hop
             if way.agent in WITHOUT_WINDOW:
                 octets = mail.content.octets
                 weight = len(octets) if octets is not None else 0
                 self.local_octets += weight
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)
                 self.local_octets -= weight
             else:
-                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority))
+                at.stage = Stage.WAITING
+                at.since = 0.0
+                fresh = not entries[0].due
+                place = await self._destinations.enter(way.next_hop, class_of(mail.envelope.priority), fresh)
                 if isinstance(place, Refusal):
                     if place.stopping:
-                        return 0
-                    return await self._close(mail, self._outcomes.refused(mail, way.next_hop, entries, place))
+                        return Outcome([], [], [])
+                    return self._outcomes.refused(mail, way.next_hop, entries, place)
                 if mail.envelope.deliver_by and is_too_late(mail.envelope, self._clock.seconds()):  # it waited
                     self._destinations.leave(place, ())
-                    return await self._close(mail, self._outcomes.too_late(mail, entries))
+                    return self._outcomes.too_late(mail, entries)
+                at.stage = Stage.AGENT
+                at.since = 0.0
                 statuses = await self._deliver(mail, way, entries)  # raises nothing, so the place is given back
                 self._destinations.leave(place, statuses)
-            return await self._close(mail, self._outcomes.tried(mail, way.next_hop, entries, statuses))
+            return self._outcomes.tried(mail, way.next_hop, entries, statuses)
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
-        return await self._close(mail, self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries)))
+        return self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries))
 
     async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
@@ -213,7 +278,7 @@ class Attempts:
             agent = self._agents[route.agent]
             request = DeliveryRequest(
                 mail.queue_id,
-                mail.envelope,
+                _told(mail.envelope, route.reverse_path),
                 tuple([entry.recipient for entry in entries]),
                 mail.header,
                 mail.content,
@@ -240,14 +305,32 @@ class Attempts:
             )
             return [BROKEN] * len(entries)
 
-    async def _close(self, mail: Mail, outcome: Outcome) -> int:
-        """Record what is decided, report what is final, record that; gives how many recipients are finished now."""
-        changes, finals, notices = outcome
-        finished = await self._record(changes)
+    async def _close(self, mail: Mail, outcome: Outcome, at: Progress) -> int:
+        """Record what is decided, tell what is to be told; gives how many recipients are finished now."""
+        at.stage = Stage.RECORDING
+        at.since = 0.0
+        finished = await self._record(outcome.changes)
+        return finished + await self._tell(mail, outcome, at)
+
+    async def _tell(self, mail: Mail, outcome: Outcome, at: Progress) -> int:
+        """Report what is final or late, record that; gives how many recipients are finished now."""
+        _, finals, notices = outcome
+        finished = 0
         if finals:
-            finished += await self._record(await self._report(mail, finals))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            reported = await self._report(mail, finals)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            finished = await self._record(reported)
         if notices:
-            await self._record(await self._tell_of_delay(mail, notices))
+            at.stage = Stage.REPORTING
+            at.since = 0.0
+            noticed = await self._tell_of_delay(mail, notices)
+            at.stage = Stage.RECORDING
+            at.since = 0.0
+            await self._record(noticed)
+        at.stage = Stage.ENDED
         return finished
 
     async def _report(self, mail: Mail, finals: list[tuple[Entry, DeliveryStatus]]) -> list[Change]:
@@ -266,17 +349,21 @@ class Attempts:
         ]
 
     async def _tell_of_delay(self, mail: Mail, notices: list[tuple[Entry, DeliveryStatus, Change]]) -> list[Change]:
-        """Have the sender told that these are late; the changes say that it was, or that the next attempt tells it."""
+        """Have the sender told that these are late; the changes say that it was, or the next attempt tells it."""
         queue_id = mail.queue_id
         changes = [change for _, _, change in notices]
         try:
             if not self._gone(queue_id):
                 told = [(entry, status) for entry, status, _ in notices]
-                await within(self._clock, NOTIFY_TIME, self._notify(mail, told, self._outcomes.end(mail)))
+                await within(
+                    self._clock,
+                    NOTIFY_TIME,
+                    self._notify(mail, told, self._outcomes.end(mail, notices[0][0].destination)),
+                )
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
             return changes
-        return [change._replace(told=True) for change in changes]
+        return [change._replace(told=entry.told) for entry, _, change in notices]
 
     async def _record(self, changes: list[Change]) -> int:
         """Have the spool write; again and again when it cannot, for nobody else will speak of these recipients.
@@ -333,6 +420,11 @@ class Attempts:
         self._naps.discard(nap)
         if timer.active():
             timer.cancel()
+
+
+def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
+    """The envelope as the next hop is told it."""
+    return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
 
 
 def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:

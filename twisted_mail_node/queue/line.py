@@ -45,6 +45,11 @@ class Line(Generic[T]):
                 return self._lines[number].pop()[1]
         return None
 
+    def last(self) -> T:
+        """Takes out the last who came of the least urgent; somebody must wait."""
+        self._length -= 1
+        return next(line for line in reversed(self._lines) if line).pop()[1]
+
     def since(self, before: float) -> Iterator[T]:
         """Takes out everybody who waits since ``before`` or longer."""
         for line in self._lines:

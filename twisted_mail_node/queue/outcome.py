@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from twisted_mail_node.events import Publish, RecipientDelayed, RecipientDelivered, RecipientFailed, RecipientRelayed
+from twisted_mail_node.events import (
+    Publish,
+    RecipientDelayed,
+    RecipientDelivered,
+    RecipientFailed,
+    RecipientRelayed,
+)
+from twisted_mail_node.events_outbound import RecipientExpanded
 from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
-from twisted_mail_node.queue.retry import delay, end, expired, in_time, is_to_be_told, is_too_late, late, not_in_time
+from twisted_mail_node.queue.limits import Limit
+from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
+from twisted_mail_node.queue.retry import (
+    delay,
+    end,
+    expired,
+    in_time,
+    is_too_late,
+    late,
+    not_in_time,
+    put_off_until,
+)
 from twisted_mail_node.spool.mail import Change, Entry, Mail, State
+
+if TYPE_CHECKING:
+    from twisted_mail_node.state.suppressions import Suppressions
 
 
 class Outcome(NamedTuple):
@@ -22,7 +43,8 @@ class Outcome(NamedTuple):
     :ivar finals: recipients that became final and are to be reported before they are finished: those that failed,
         those that were delivered or relayed when NOTIFY=SUCCESS asked for it (RFC 3461 section 4.1), and those that
         were relayed when BY did (RFC 2852 section 4.1.4).
-    :ivar notices: recipients whose delay is to be reported; then the change that goes with each is to be recorded.
+    :ivar notices: recipients whose delay is to be reported, with what the sender is told of then in ``Entry.told``;
+        when it was, the change that goes with each is to be recorded with that.
     """
 
     changes: list[Change]
@@ -33,9 +55,12 @@ class Outcome(NamedTuple):
 class Outcomes:
     """Decides about each recipient and says so.
 
-    :param retry: the retry schedule, seconds.
-    :param lifetime: seconds after which a mail that is still delayed is given up.
+    :param retry: the retry schedule, seconds, where a destination has none of its own.
+    :param lifetime: likewise, seconds after which a mail that is still delayed is given up.
+    :param ages: seconds at which the sender of a mail that is still delayed is told.
+    :param limit_of: what holds for a destination, as far as it is known.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: is told of recipients that became final.
     """
 
     def __init__(
@@ -45,17 +70,31 @@ class Outcomes:
         publish: Publish,
         retry: Sequence[float],
         lifetime: float,
+        ages: Sequence[float] = (),
         random: Callable[[], float],
+        suppressions: Suppressions | None = None,
+        limit_of: Callable[[str], Limit | None] = lambda destination: None,
     ) -> None:
         self._clock = clock
         self._publish = publish
         self._retry = retry
         self._lifetime = lifetime
+        self._ages = ages
         self._random = random
+        self._suppressions = suppressions
+        self._limit_of = limit_of
 
-    def end(self, mail: Mail) -> float:
-        """When the mail is given up (seconds since the epoch)."""
-        return end(mail, self._lifetime)
+    def end(self, mail: Mail, destination: str = "") -> float:
+        """When the mail is given up at this destination (seconds since the epoch)."""
+        return end(mail, self._lifetime_at(destination))
+
+    def _lifetime_at(self, destination: str) -> float:
+        limit = self._limit_of(destination)
+        return self._lifetime if limit is None else limit.lifetime
+
+    def _delay(self, attempts: int, destination: str) -> float:
+        limit = self._limit_of(destination)
+        return delay(attempts, self._retry if limit is None else limit.retry, self._random())
 
     def tried(
         self, mail: Mail, destination: str, entries: Iterable[Entry], statuses: Iterable[DeliveryStatus]
@@ -65,11 +104,12 @@ class Outcomes:
         outcome = Outcome([], [], [])
         changes, finals, _ = outcome
         traced = bool(mail.envelope.by_mode)
+        alone = len(mail.envelope.recipients) == 1
         for entry, status in zip(entries, statuses, strict=False):
             attempts = entry.attempts + 1
             action = status.action
             if action is Action.DELAYED:
-                due = now + delay(attempts, self._retry, self._random())
+                due = now + self._delay(attempts, destination)
                 self._delayed(outcome, mail, entry, attempts, due, destination, status)
                 continue
             if action is Action.FAILED:
@@ -79,14 +119,20 @@ class Outcomes:
             if "SUCCESS" in entry.recipient.notify or (traced and action is Action.RELAYED):
                 finals.append((entry._replace(attempts=attempts, destination=destination, last=status), status))
             else:
-                changes.append(Change(mail.queue_id, entry.number, State.FINISHED, 0.0, attempts, destination, status))
+                changes.append(
+                    Change(
+                        mail.queue_id, entry.number, State.FINISHED, 0.0, attempts, destination, status,
+                        whole=alone,
+                    )
+                )  # fmt: skip
         return outcome
 
     def refused(self, mail: Mail, destination: str, entries: Iterable[Entry], refusal: Refusal) -> Outcome:
         """No attempt was made: delayed until the refusal's time, or given up in the words of the last attempt."""
         outcome = Outcome([], [], [])
+        due = put_off_until(mail, refusal.due, self._clock.seconds(), self._lifetime_at(destination))
         for entry in entries:
-            self._delayed(outcome, mail, entry, entry.attempts, refusal.due, destination, refusal.status)
+            self._delayed(outcome, mail, entry, entry.attempts, due, destination, refusal.status)
         return outcome
 
     def too_late(self, mail: Mail, entries: Iterable[Entry]) -> Outcome:
@@ -113,18 +159,24 @@ class Outcomes:
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
             return
         due = in_time(mail.envelope, due, now)
-        if due > end(mail, self._lifetime):
+        if due > self.end(mail, destination):
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
+        due = not_beyond_a_notice(mail, entry, self._ages, due, now)
         change = self._put_off(mail, entry, attempts, due, destination, status, last)
         if tried:
             change = change._replace(tried=now)
-        if is_to_be_told(mail, entry, now):
-            outcome.notices.append((entry._replace(attempts=attempts, destination=destination), late(last), change))
+        told = told_now(mail, entry, self._ages, now)
+        if told != entry.told:
+            about = late(last) if (told ^ entry.told) & BY_TOLD else last
+            outcome.notices.append(
+                (entry._replace(attempts=attempts, destination=destination, told=told), about, change)
+            )
         else:
             outcome.changes.append(change)
 
     def _done(self, mail: Mail, entry: Entry, destination: str, status: DeliveryStatus, now: float) -> None:
+        self._note(entry, status)
         recipient = str(entry.recipient.address)
         seconds = now - mail.received
         if status.action is Action.RELAYED:
@@ -139,8 +191,11 @@ class Outcomes:
                     seconds,
                     status.reason,
                     status.tls,
+                    status.source,
                 )
             )
+        elif status.action is Action.EXPANDED:
+            self._publish(RecipientExpanded(mail.queue_id, recipient, status.reason))
         else:
             self._publish(RecipientDelivered(mail.queue_id, recipient, destination, seconds, status.reason))
 
@@ -169,6 +224,7 @@ class Outcomes:
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus
     ) -> tuple[Entry, DeliveryStatus]:
+        self._note(entry, status)
         self._publish(
             RecipientFailed(
                 mail.queue_id,
@@ -183,3 +239,7 @@ class Outcomes:
         )
         cause = understand(status).code
         return entry._replace(attempts=attempts, destination=destination, last=status, cause=cause), status
+
+    def _note(self, entry: Entry, status: DeliveryStatus) -> None:
+        if self._suppressions is not None:
+            self._suppressions.note(entry.recipient.address, status)

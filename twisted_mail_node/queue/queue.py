@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random as randomness
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,21 +19,31 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mail_node.events import MailChanged, MailHeld, Publish
+from twisted_mail_node.events import MailHeld, Publish
+from twisted_mail_node.events_outbound import WorkStuck
 from twisted_mail_node.interfaces import IDeliveryAgent, IIncoming, IMailQueue, IRouter, ISpool
-from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.message.cause import Cause, understand
+from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.message.trace import date
-from twisted_mail_node.queue.attempt import Attempts, Notify
-from twisted_mail_node.queue.destinations import Destinations
+from twisted_mail_node.queue.arriving import Arriving
+from twisted_mail_node.queue.attempt import ATTEMPT_GRACE, NOTIFY_TIME, ROUTE_TIME, Attempts, Notify, Rewrite
+from twisted_mail_node.queue.destinations import WAITING_TIME, Destinations
+from twisted_mail_node.queue.fetching import Fetching
+from twisted_mail_node.queue.freezing import Freezes, Freezing
+from twisted_mail_node.queue.limits import Limits
+from twisted_mail_node.queue.operated import Operated
+from twisted_mail_node.queue.operator import Operator
 from twisted_mail_node.queue.outcome import Outcomes
+from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.schedule import SLICE, Schedule
+from twisted_mail_node.queue.watchdog import Watchdog
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.settings_routes import parse_next_hop
-from twisted_mail_node.spool.mail import Attempt, Filter, Mail, State, Tally
+from twisted_mail_node.spool.mail import Mail
 from twisted_mail_node.waiting import Led
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import QueueSettings
+    from twisted_mail_node.state.suppressions import Suppressions
 
 #: Mails in work at once, waiting for a place included: about 40 MB of envelopes and coroutines.
 MAILS_AT_MOST = 10_000
@@ -54,56 +64,33 @@ SWEEP_TIME = 60.0
 _log = Logger()
 
 
-@implementer(IIncoming)
-class Arriving:
-    """The spool's incoming mail; its ``commit`` ends with the queue knowing the mail."""
-
-    __slots__ = ("_incoming", "_queue", "_why", "abort", "write")
-
-    def __init__(self, queue: OutgoingQueue, incoming: IIncoming) -> None:
-        self._queue = queue
-        self._incoming = incoming
-        self._why = ""
-        self.write: Callable[[bytes], Coroutine[Any, Any, None]] = incoming.write
-        self.abort: Callable[[], None] = incoming.abort
-
-    @property
-    def queue_id(self) -> str:
-        """See IIncoming."""
-        return self._incoming.queue_id
-
-    @property
-    def size(self) -> int:
-        """See IIncoming."""
-        return self._incoming.size
-
-    def hold(self, why: str) -> None:
-        """See IIncoming."""
-        self._incoming.hold(why)
-        self._why = why or "held"
-
-    async def commit(self, envelope: Envelope, header: bytes) -> Mail:
-        """See IIncoming."""
-        mail = await self._incoming.commit(envelope, header)
-        if self._why:
-            self._queue.held(mail, self._why)
-        elif mail.entries[0].state is State.DELAYED:
-            self._queue.held_back(mail)
-        else:
-            self._queue.accept(mail)
-        return mail
-
-
-class _Work:
+class _Work(Progress):
     """A mail in memory from its acceptance (or its due time) to its last record."""
 
-    __slots__ = ("mail", "queue", "weight")
+    __slots__ = ("led", "mail", "queue", "weight")
 
     def __init__(self, queue: OutgoingQueue, mail: Mail) -> None:
+        super().__init__()
         self.queue = queue
         self.mail = mail
+        self.led: Led | None = None
         octets = mail.content.octets
         self.weight = MAIL_WEIGHT + (len(octets) if octets is not None else 0)
+
+    @property
+    def queue_id(self) -> str:  # type: ignore[override]
+        """See Progress."""
+        return self.mail.queue_id
+
+    def begin(self) -> None:
+        """Tell the attempt's story."""
+        self.led = led = Led(self.queue.carry(self), self.ended)
+        led.start()
+
+    def end(self) -> None:
+        """Cancel what the attempt waits for."""
+        if self.led is not None:
+            self.led.cancel()
 
     def ended(self, failure: BaseException | None) -> None:
         """The attempt's story is over."""
@@ -111,13 +98,19 @@ class _Work:
 
 
 @implementer(IMailQueue)
-class OutgoingQueue:
+class OutgoingQueue(Operated):
     """Takes mails in, tries them, and lets an operator see and change what waits.
 
     :param agents: delivery agents by the name a route calls them (``maildir``, ``relay``).
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
+    :param limits: what holds for each destination; none: as ``settings`` say.
+    :param exchangers_of: names of a next hop's mail exchangers, for limits that go by them; ``()`` where unknown.
+    :param freezes: where it is kept which destinations are frozen.
+    :param understanding: what stands behind a delivery status.
     :param random: a random number from 0 to 1, anew at each call.
+    :param suppressions: addresses that are not tried any more.
+    :param rewrite: gives the reverse-path that a recipient's next hop is told (SRS), ``None`` for the mail's own.
     """
 
     def __init__(
@@ -132,6 +125,12 @@ class OutgoingQueue:
         settings: QueueSettings,
         hostname: str,
         random: Callable[[], float] = randomness.random,
+        suppressions: Suppressions | None = None,
+        rewrite: Rewrite | None = None,
+        limits: Limits | None = None,
+        exchangers_of: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        freezes: Freezes | None = None,
+        understanding: Callable[[DeliveryStatus], Cause] = understand,
     ) -> None:
         self.hostname = hostname
         self._spool = spool
@@ -140,9 +139,26 @@ class OutgoingQueue:
         self._memory = settings.memory
         self._fresh_memory = int(settings.memory * FRESH_PART)
         self._schedule = Schedule(spool=spool, clock=clock, room=self._room, feed=self._feed)
-        self._destinations = Destinations(clock=clock, publish=publish, random=random)
+        self._fetching = Fetching(spool=spool, clock=clock, due_at=self._schedule.due_at)
+        self._destinations = Destinations(
+            clock=clock,
+            publish=publish,
+            random=random,
+            limits=limits if limits is not None else Limits((), settings),
+            exchangers_of=exchangers_of,
+            understanding=understanding,
+            fetch=self._fetching.fetch,
+        )
+        self._freezing = Freezing(destinations=self._destinations, kept=freezes, now=clock.seconds)
         outcomes = Outcomes(
-            clock=clock, publish=publish, retry=settings.retry, lifetime=settings.lifetime, random=random
+            clock=clock,
+            publish=publish,
+            retry=settings.retry,
+            lifetime=settings.lifetime,
+            random=random,
+            suppressions=suppressions,
+            ages=settings.delay_notices,
+            limit_of=self._destinations.limit_of,
         )
         self._attempts = Attempts(
             spool=spool,
@@ -158,22 +174,50 @@ class OutgoingQueue:
             alone=self._is_alone,
             due_at=self._schedule.due_at,
             random=random,
+            suppressions=suppressions,
+            rewrite=rewrite,
+        )
+        self._operator = Operator(
+            spool=spool,
+            clock=clock,
+            publish=publish,
+            due_at=self._schedule.due_at,
+            probe=self._destinations.probe,
+            removed=self._forget_when_done,
         )
         self._fresh: deque[_Work] = deque()
         self._beginning: IDelayedCall | None = None
         self._sweeping: IDelayedCall | None = None
+        self._works: dict[_Work, None] = {}
         self._working: dict[str, int] = {}  #: queue id -> how many of its Mail values are in work
         self._removed: set[str] = set()  #: of these, what an operator removed meanwhile
         self._mails = 0
         self._octets = 0
         self._stopping = False
         self._idle: Deferred[None] | None = None
+        self._watchdog = Watchdog(
+            clock=clock,
+            publish=publish,
+            spool=spool,
+            schedule=self._schedule,
+            destinations=self._destinations,
+            works=self._works.keys(),
+            working=self._working.keys(),
+            deadlines={
+                Stage.ROUTING: ROUTE_TIME,
+                Stage.WAITING: WAITING_TIME,
+                Stage.AGENT: settings.attempt_time + ATTEMPT_GRACE,
+                Stage.REPORTING: NOTIFY_TIME,
+            },
+            begin=self._see_to_fresh,
+        )
 
     # -- the life of the queue
 
     def start(self) -> Deferred[None]:
         """Begin with what the spool says is due. (What was active when the last process ended is due at once: the
         spool sees to that when it is opened.)"""
+        self._freezing.start()
         self._schedule.start()
         self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
         return succeed(None)
@@ -183,6 +227,7 @@ class OutgoingQueue:
         active in the spool, and is due at the next start."""
         self._stopping = True
         self._schedule.stop()
+        self._fetching.stop()
         for timer in (self._beginning, self._sweeping):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -209,8 +254,11 @@ class OutgoingQueue:
 
     def _sweep(self) -> None:
         self._sweeping = self._clock.callLater(SWEEP_TIME, self._sweep)
-        self._destinations.sweep()
-        self._attempts.under_way.sweep()
+        for look in (self._destinations.sweep, self._attempts.under_way.sweep, self._watchdog.look):
+            try:
+                look()
+            except Exception:
+                _log.failure("a look at what waits broke")
 
     # -- mails come in
 
@@ -244,23 +292,35 @@ class OutgoingQueue:
         self._publish(MailHeld(mail.queue_id, Reason.HELD, f"its sender holds it back until {date(due)}"))
         self._schedule.due_at(due)
 
+    def _see_to_fresh(self) -> None:
+        """The watchdog's: somebody waits to begin though no turn is planned?"""
+        if self._fresh and self._beginning is None and not self._stopping:
+            work = self._fresh[0]
+            self._publish(WorkStuck(work.mail.queue_id, "", str(Stage.BEGINNING), 0.0))
+            self._begin_fresh()
+
     def _begin_fresh(self) -> None:
         self._beginning = None
         fresh = self._fresh
         for _ in range(min(len(fresh), BEGUN_AT_ONCE)):
             work = fresh.popleft()
-            Led(self._attempts.carry(work.mail), work.ended).start()
+            work.begin()
         if fresh and self._beginning is None:
             self._beginning = self._clock.callLater(0, self._begin_fresh)
 
     def _feed(self, mail: Mail) -> None:
         """The schedule brings a mail that is due."""
-        Led(self._attempts.carry(mail), self._remember(mail).ended).start()
+        self._remember(mail).begin()
+
+    def carry(self, work: _Work) -> Coroutine[Any, Any, None]:
+        """The story of its attempt."""
+        return self._attempts.carry(work.mail, work)
 
     def _remember(self, mail: Mail) -> _Work:
         work = _Work(self, mail)
         self._mails += 1
         self._octets += work.weight
+        self._works[work] = None
         queue_id = mail.queue_id
         self._working[queue_id] = self._working.get(queue_id, 0) + 1
         return work
@@ -270,6 +330,8 @@ class OutgoingQueue:
         next start."""
         if failure is not None:
             _log_failure(failure)
+        work.led = None  # they hold each other
+        del self._works[work]
         self._mails -= 1
         self._octets -= work.weight
         queue_id = work.mail.queue_id
@@ -290,89 +352,20 @@ class OutgoingQueue:
             return 0 if self._mails else 1
         return MAILS_AT_MOST - self._mails
 
+    def _forget_when_done(self, queue_id: str) -> None:
+        """An operator removed the mail: nothing comes of an attempt under way."""
+        if queue_id in self._working:
+            self._removed.add(queue_id)
+
     def _is_gone(self, queue_id: str) -> bool:
         return queue_id in self._removed
 
     def _is_alone(self, queue_id: str) -> bool:
         return self._working.get(queue_id) == 1
 
-    # -- what an operator does
-
-    def find(self, wanted: Filter) -> Deferred[list[Mail]]:
-        """Mails in the spool, oldest first, with all their recipients. :raises SpoolError: (as failure)"""
-        return self._spool.find(wanted)
-
-    def select(self, wanted: Filter, limit: int, after: str = "") -> Deferred[list[str]]:
-        """The queue ids of what ``find`` would give, page by page, see ISpool. :raises SpoolError: (as failure)"""
-        return self._spool.select(wanted, limit, after)
-
-    def tally(self, wanted: Filter) -> Deferred[list[Tally]]:
-        """How many unfinished recipients wait where and why. :raises SpoolError: (as failure)"""
-        return self._spool.tally(wanted)
-
-    def attempts(self, queue_id: str) -> Deferred[list[Attempt]]:
-        """Every attempt that put a recipient of the mail off, the oldest first. :raises SpoolError: (as failure)"""
-        return self._spool.attempts(queue_id)
-
-    def hold(self, queue_ids: Sequence[str], words: str = "an operator holds it") -> Deferred[list[str]]:
-        """Let the unfinished recipients wait, but for those in an attempt now; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._hold(queue_ids, words))
-
-    def release(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Let held and delayed recipients be due now; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RELEASED))
-
-    def retry(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Try again now, also where the destination is suspended; gives the queue ids found."""
-        return Deferred.fromCoroutine(self._make_due(queue_ids, Reason.RETRIED))
-
-    def reroute(self, queue_ids: Sequence[str], next_hop: str) -> Deferred[list[str]]:
-        """Let unfinished recipients go to ``next_hop`` from now on, as the relay takes it (``""``: by their routes
-        again), and try those that wait for their time; gives the queue ids found. An attempt under way goes on.
-
-        :raises ValueError: (as failure) the next hop is none.
-        """
-        return Deferred.fromCoroutine(self._reroute(queue_ids, next_hop))
-
-    def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:
-        """Forget mails without a DSN; an attempt under way ends, but nothing comes of it. Gives the queue ids found."""
-        return Deferred.fromCoroutine(self._remove(queue_ids))
-
-    async def _hold(self, queue_ids: Sequence[str], words: str) -> list[str]:
-        found = await self._spool.hold(queue_ids)
-        for queue_id in found:
-            self._publish(MailHeld(queue_id, Reason.HELD, words))
-        return found
-
-    async def _make_due(self, queue_ids: Sequence[str], reason: Reason) -> list[str]:
-        now = self._clock.seconds()
-        if reason is Reason.RETRIED:
-            for mail in await self._spool.find(Filter(queue_ids=tuple(queue_ids), limit=len(queue_ids))):
-                for entry in mail.entries:
-                    self._destinations.probe(entry.destination)
-        found = await self._spool.release(queue_ids, now)
-        for queue_id in found:
-            self._publish(MailChanged(queue_id, reason))
-        self._schedule.due_at(now)
-        return found
-
-    async def _reroute(self, queue_ids: Sequence[str], next_hop: str) -> list[str]:
-        if next_hop:
-            parse_next_hop(next_hop)
-        now = self._clock.seconds()
-        found = await self._spool.reroute(queue_ids, next_hop, now)
-        for queue_id in found:
-            self._publish(MailChanged(queue_id, Reason.REROUTED))
-        self._schedule.due_at(now)
-        return found
-
-    async def _remove(self, queue_ids: Sequence[str]) -> list[str]:
-        found = await self._spool.remove(queue_ids)
-        for queue_id in found:
-            if queue_id in self._working:
-                self._removed.add(queue_id)
-            self._publish(MailChanged(queue_id, Reason.REMOVED))
-        return found
+    def limits_changed(self) -> None:
+        """The limits were reloaded."""
+        self._destinations.limits_changed()
 
     def status(self) -> dict[str, object]:
         """What is in memory: mails and octets in work, the next reading of the spool, the destinations."""

@@ -42,9 +42,20 @@ def delay(attempts: int, retry: Sequence[float], chance: float) -> float:
     return jittered(retry[min(max(attempts, 1), len(retry)) - 1], chance)
 
 
+def begin(mail: Mail) -> float:
+    """Since when the mail ages (seconds since the epoch)."""
+    return max(mail.received, mail.envelope.release_at)
+
+
 def end(mail: Mail, lifetime: float) -> float:
     """When the mail is given up (seconds since the epoch)."""
-    return max(mail.received, mail.envelope.release_at) + lifetime
+    return begin(mail) + lifetime
+
+
+def put_off_until(mail: Mail, due: float, now: float, lifetime: float) -> float:
+    """When a recipient comes again for which no attempt was made: ``due``, and once more before it is given up."""
+    last = end(mail, lifetime)
+    return last if now < last < due else due
 
 
 def expired(last: DeliveryStatus) -> DeliveryStatus:
@@ -80,7 +91,7 @@ def is_to_be_told(mail: Mail, entry: Entry, now: float) -> bool:
     return (
         envelope.by_mode == "N"
         and mail.received < envelope.deliver_by <= now
-        and not entry.told
+        and not entry.told & 1  # queue.notices
         and envelope.reverse_path is not None
         and "NEVER" not in entry.recipient.notify
     )

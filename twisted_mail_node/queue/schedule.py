@@ -49,6 +49,7 @@ class Schedule:
         self._running = False
         self.next_reading: float | None = None  #: when the spool is asked again, None while that is not settled
         self.full = False  #: something is due, but there was no room for it
+        self._since = 0.0  #: when the reading under way began
 
     def start(self) -> None:
         """Begin with what is due now."""
@@ -74,6 +75,26 @@ class Schedule:
             self.full = False
             self._wake()
 
+    def overdue(self, now: float, in_work: bool) -> tuple[str, float]:
+        """What it should have done before now, and since when it should have, in seconds; ``("", 0)``: nothing.
+
+        :param in_work: some mail is in work, whose end makes room.
+        """
+        if not self._running:
+            return "", 0.0
+        if self._reading:
+            return "reading", now - self._since
+        if self.full:
+            return ("", 0.0) if in_work else ("room", LONGEST_SLEEP)
+        if self._timer is None or not self._timer.active() or self.next_reading is None:
+            return "schedule", LONGEST_SLEEP
+        return ("schedule", now - self.next_reading) if self.next_reading < now else ("", 0.0)
+
+    def wake(self) -> None:
+        """Look now, whatever was planned."""
+        self.full = False
+        self._wake()
+
     def _sleep_until(self, due: float) -> None:
         self._cancel()
         seconds = min(max(due - self._clock.seconds(), 0.0), LONGEST_SLEEP)
@@ -89,6 +110,7 @@ class Schedule:
         self._cancel()
         if self._running and not self._reading:
             self._reading = True
+            self._since = self._clock.seconds()
             Deferred.fromCoroutine(self._read())
 
     async def _read(self) -> None:

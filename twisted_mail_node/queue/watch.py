@@ -14,18 +14,22 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.waiting import DeadlineError
 
+#: How often what is over its time is cancelled before we go on without it: it may have something to put in order.
+CANCELLED_AT_MOST = 3
+
 T = TypeVar("T")
 
 
 class _Watched:
     """Something under way, and what it waits for now."""
 
-    __slots__ = ("due", "expired", "waiting")
+    __slots__ = ("cancelled", "due", "expired", "waiting")
 
     def __init__(self, waiting: object, due: float) -> None:
         self.waiting = waiting
         self.due = due
         self.expired = False
+        self.cancelled = 0
 
 
 class Watch:
@@ -58,6 +62,9 @@ class Watch:
                     if throw is None:
                         raise
                     waiting = watched.waiting = throw(error)
+                    if watched.cancelled >= CANCELLED_AT_MOST:
+                        steps.close()  # it goes on waiting, whatever we do
+                        raise CancelledError from None
                 else:
                     waiting = watched.waiting = next(steps)
         except StopIteration as stop:
@@ -79,5 +86,6 @@ class Watch:
             over.append(watched)
         for watched in over:
             watched.expired = True
+            watched.cancelled += 1
             if isinstance(watched.waiting, Deferred):
                 watched.waiting.cancel()

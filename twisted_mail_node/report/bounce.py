@@ -8,7 +8,7 @@ it is about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 
@@ -19,6 +19,8 @@ from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.header import HeaderReader
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.report.double_bounce import MARK, DoubleBounces
+from twisted_mail_node.report.wishes import tells_delay, tells_failure, tells_relay, tells_success
 from twisted_mail_node.spool.mail import Entry, Mail
 from twisted_mail_node.threads import in_thread
 from twisted_mail_node.waiting import within
@@ -44,6 +46,7 @@ class Notifier:
 
     :param hostname: ours, the Reporting-MTA.
     :param reactor: for the thread pool in which the original is read from the disk.
+    :param double_bounces: says who is told of mail that cannot be returned; ``None``: nobody.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Notifier:
         reactor: IReactorThreads,
         clock: IReactorTime,
         publish: Publish,
+        double_bounces: DoubleBounces | None = None,
     ) -> None:
         self._hostname = hostname
         self._queue = queue
@@ -62,6 +66,7 @@ class Notifier:
         self._reactor = reactor
         self._clock = clock
         self._publish = publish
+        self._double_bounces = double_bounces
 
     async def __call__(self, mail: Mail, told: Told, until: float | None = None) -> None:
         """Send the DSNs that are asked for: about those who failed, those who were reached, and those who are delayed.
@@ -71,27 +76,27 @@ class Notifier:
             every other exception.
         """
         envelope = mail.envelope
-        failed = [dsn.Outcome(entry.recipient, status) for entry, status in told if _tells_failure(entry, status)]
+        reverse_path = envelope.reverse_path
+        outcome = self._outcomes(mail, until)
+        if reverse_path is None:
+            lost = [outcome(entry, status) for entry, status in told if status.action is Action.FAILED]
+            if lost or any(tells_success(entry, status) for entry, status in told):
+                await self._not_returned(mail, lost, "the reverse-path is null")
+            return
+        failed = [outcome(entry, status) for entry, status in told if tells_failure(entry, status)]
         reached = [
-            dsn.Outcome(entry.recipient, status)
+            outcome(entry, status)
             for entry, status in told
-            if _tells_success(entry, status) or _tells_relay(envelope, entry, status)
+            if tells_success(entry, status) or tells_relay(envelope, entry, status)
         ]
-        delayed = [
-            dsn.Outcome(entry.recipient, status, until)
-            for entry, status in told
-            if _tells_delay(envelope, entry, status)
-        ]
+        delayed = [outcome(entry, status) for entry, status in told if tells_delay(envelope, entry, status)]
         if not failed and not reached and not delayed:
             if any(status.action is Action.FAILED for _, status in told):
                 self._publish(NotificationDropped(mail.queue_id, "NOTIFY asks for no report of failure"))
             return
-        reverse_path = envelope.reverse_path
-        if reverse_path is None:
-            self._publish(NotificationDropped(mail.queue_id, "the reverse-path is null"))
-            return
-        targets = await self._targets(mail, reverse_path)
+        targets, why = await self._targets(reverse_path)
         if not targets:
+            await self._not_returned(mail, failed, f"the reverse-path {reverse_path} leads nowhere: {why}")
             return
         full = bool(failed) and envelope.ret == "FULL" and not envelope.require_tls
         header, original = await self._original(mail, full=full)
@@ -99,12 +104,37 @@ class Notifier:
             if outcomes:
                 await self._send(mail, reverse_path, targets, outcomes, header, original)
 
-    async def _targets(self, mail: Mail, reverse_path: Address) -> tuple[Recipient, ...]:
-        resolution = await within(self._clock, RESOLVE_TIME, self._directory.resolve(reverse_path))
-        if not resolution.targets:
-            why = resolution.problem.meaning if resolution.problem else "nobody has this address"
-            self._publish(NotificationDropped(mail.queue_id, f"the reverse-path {reverse_path} leads nowhere: {why}"))
-        return tuple(Recipient(target, reverse_path) for target in resolution.targets)
+    def _outcomes(self, mail: Mail, until: float | None) -> Callable[[Entry, DeliveryStatus], dsn.Outcome]:
+        """How recipients are spoken of. Of one for which no attempt was made now nobody knows when the last was."""
+        before = {entry.number: entry.attempts for entry in mail.entries}
+        now = self._clock.seconds()
+
+        def outcome(entry: Entry, status: DeliveryStatus) -> dsn.Outcome:
+            tried = status.action is not Action.EXPANDED and entry.attempts > before.get(entry.number, -1)
+            return dsn.Outcome(entry.recipient, status, until, now if tried else None)
+
+        return outcome
+
+    async def _targets(self, address: Address) -> tuple[tuple[Recipient, ...], str]:
+        """Where a DSN for an address goes; nowhere, and why."""
+        resolution = await within(self._clock, RESOLVE_TIME, self._directory.resolve(address))
+        why = resolution.problem.meaning if resolution.problem else "nobody has this address"
+        return tuple(Recipient(target, address) for target in resolution.targets), why
+
+    async def _not_returned(self, mail: Mail, failed: list[dsn.Outcome], why: str) -> None:
+        """There is nobody to tell of these. Where they failed, postmaster may want to know."""
+        postmaster = None
+        if failed and self._double_bounces is not None:
+            postmaster, reason = self._double_bounces.whom(mail)
+            why = f"{why}; {reason}" if reason else why
+        if postmaster is not None:
+            targets, nobody = await self._targets(postmaster)
+            if targets:
+                header, _ = await self._original(mail, full=False)
+                await self._send(mail, postmaster, targets, failed, header, None, double=True)
+                return
+            why = f"{why}; {postmaster} leads nowhere: {nobody}"
+        self._publish(NotificationDropped(mail.queue_id, why))
 
     async def _original(self, mail: Mail, *, full: bool) -> tuple[bytes, bytes | None]:
         """Header section and, where RET=FULL can be obeyed, all of the mail; both with our trace fields."""
@@ -126,11 +156,12 @@ class Notifier:
     async def _send(
         self,
         mail: Mail,
-        reverse_path: Address,
+        to: Address,
         targets: tuple[Recipient, ...],
         outcomes: list[dsn.Outcome],
         header: bytes,
         original: bytes | None,
+        double: bool = False,
     ) -> None:
         incoming = self._queue.begin()
         now = self._clock.seconds()
@@ -146,6 +177,7 @@ class Notifier:
                 header=header,
                 original=original,
                 original_queue_id=mail.queue_id,
+                postmaster=to if double else None,
             )
 
         try:
@@ -160,6 +192,7 @@ class Notifier:
                 recipients=targets,
                 body=report.body,
                 smtputf8=report.smtputf8,
+                session=MARK if double else "",
                 listener="local",
                 require_tls=mail.envelope.require_tls,  # RFC 8689 section 5
             )
@@ -177,37 +210,7 @@ class Notifier:
             incoming.abort()
             raise
         action = str(outcomes[0].status.action)
-        self._publish(NotificationSent(mail.queue_id, incoming.queue_id, str(reverse_path), action))
-
-
-def _tells_failure(entry: Entry, status: DeliveryStatus) -> bool:
-    """RFC 3461 section 4.1: without NOTIFY failures are told."""
-    notify = entry.recipient.notify
-    return status.action is Action.FAILED and (not notify or "FAILURE" in notify)
-
-
-def _tells_success(entry: Entry, status: DeliveryStatus) -> bool:
-    """Only where NOTIFY=SUCCESS asked for it. A mail that was relayed to a host with the DSN extension is reported by
-    that host or those behind it (RFC 3461 section 5.2.2), by us only where NOTIFY ended with us."""
-    if "SUCCESS" not in entry.recipient.notify:
-        return False
-    if status.action is Action.RELAYED:
-        return not status.dsn_passed_on
-    return status.action in (Action.DELIVERED, Action.EXPANDED)
-
-
-def _tells_relay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bool:
-    """RFC 2852 section 4.1.4: each relay is told of where the sender traces it, and without that, in mode ``N``, the
-    relay to a host without Deliver By, which will not see to the time. NOTIFY=NEVER is obeyed."""
-    if status.action is not Action.RELAYED or not envelope.by_mode or "NEVER" in entry.recipient.notify:
-        return False
-    return envelope.by_trace or (envelope.by_mode == "N" and not status.by_passed_on)
-
-
-def _tells_delay(envelope: Envelope, entry: Entry, status: DeliveryStatus) -> bool:
-    """Only where the sender set a time in mode ``N``: the queue says when it has passed (RFC 2852 section 4.1). NOTIFY
-    need not name DELAY then."""
-    return status.action is Action.DELAYED and envelope.by_mode == "N" and "NEVER" not in entry.recipient.notify
+        self._publish(NotificationSent(mail.queue_id, incoming.queue_id, str(to), action))
 
 
 def _beginning(content: IContent, size: int | None) -> bytes:

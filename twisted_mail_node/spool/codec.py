@@ -20,8 +20,8 @@ from twisted_mail_node.reasons import Reason
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
 FORMAT = 3
 
-#: Fields an envelope may have: the ten of format 1; account and TLS too; or all.
-_ENVELOPE_FIELDS = frozenset({10, 12, 18})
+#: Fields an envelope may have: the ten of format 1; account and TLS too; or all, with ``tls_optional`` where it is set.
+_ENVELOPE_FIELDS = frozenset({10, 12, 18, 19})
 #: Fields of a status in format 1; two more are the other length it may have.
 _STATUS_FIELDS = 8
 
@@ -61,6 +61,7 @@ def encode_envelope(envelope: Envelope) -> str:
         or envelope.by_mode
         or envelope.deliver_by
         or envelope.by_trace
+        or envelope.tls_optional
     ):
         fields += (
             envelope.account,
@@ -72,6 +73,8 @@ def encode_envelope(envelope: Envelope) -> str:
             envelope.by_trace,
             envelope.priority,
         )
+        if envelope.tls_optional:
+            fields.append(True)
     elif envelope.tls or envelope.account:
         fields += (envelope.account, envelope.tls)
     return "".join(_pieces(fields, 0))
@@ -83,6 +86,8 @@ def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
         fields: list[Any] = _decode(text)
         if len(fields) not in _ENVELOPE_FIELDS:
             raise ValueError(f"it has {len(fields)} fields")
+        if len(fields) == 19 and fields[18] is not True:
+            raise ValueError("its last field is not true")
         path = fields[0]
         fields[0] = None if path is None else Address(*path)
         return Envelope(fields[0], recipients, *fields[1:])
@@ -92,7 +97,9 @@ def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
 
 def encode_recipient(recipient: Recipient) -> str:
     """A recipient; the common one without DSN parameters and aliases stays short."""
-    address, original, notify, orcpt = recipient
+    address, original, notify, orcpt, expanded = recipient
+    if expanded:
+        return _encode([*address, *original, notify, orcpt, True])
     if not notify and not orcpt and original == address:
         return _encode(address)
     return _encode([*address, *original, notify, orcpt])
@@ -105,8 +112,11 @@ def decode_recipient(text: str) -> Recipient:
         if len(fields) == 2:
             address = Address(*fields)
             return Recipient(address, address)
-        local, domain, original_local, original_domain, notify, orcpt = fields
-        return Recipient(Address(local, domain), Address(original_local, original_domain), tuple(notify), orcpt)
+        local, domain, original_local, original_domain, notify, orcpt, *more = fields
+        if len(more) > 1:
+            raise ValueError(f"it has {len(fields)} fields")
+        original = Address(original_local, original_domain)
+        return Recipient(Address(local, domain), original, tuple(notify), orcpt, bool(more and more[0]))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the recipient is damaged: {error}") from error
 
@@ -115,7 +125,7 @@ def encode_status(status: DeliveryStatus | None) -> str | None:
     """What the last attempt came to."""
     if status is None:
         return None
-    fields = status if status.tls or status.by_passed_on else status[:_STATUS_FIELDS]
+    fields = status[: _STATUS_FIELDS + 2] if status.tls or status.by_passed_on else status[:_STATUS_FIELDS]
     return "".join(_pieces(fields, 0))
 
 

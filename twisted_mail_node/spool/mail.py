@@ -51,7 +51,7 @@ class Entry(NamedTuple):
     :ivar attempts: attempts made so far.
     :ivar destination: the next hop of the last attempt, ``""`` before the first.
     :ivar last: what the last attempt came to, ``None`` before the first.
-    :ivar told: the sender was told that it is late.
+    :ivar told: what the sender was told of the delay (``queue.notices``), 0 for nothing.
     :ivar cause: why it waits: code of the cause that stands behind ``last`` (``message.cause``), or ``NOT_TRIED``,
         ``HELD`` or ``HELD_BACK`` where there was no attempt. ``""`` in the first attempt, when it is finished, and
         until the next attempt where a node that kept no causes put it off.
@@ -65,7 +65,7 @@ class Entry(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
-    told: bool = False
+    told: int = 0
     cause: str = ""
     next_hop: str = ""
 
@@ -91,6 +91,7 @@ class Change(NamedTuple):
     """What ``ISpool.record`` writes for one recipient of one mail.
 
     :ivar cause: see ``Entry``.
+    :ivar whole: the recipient is finished, and the only one of its mail: the mail goes.
     :ivar tried: when the attempt was made that came to ``last`` (seconds since the epoch), 0 when there was none: it
         is kept among the recipient's attempts.
     """
@@ -102,9 +103,10 @@ class Change(NamedTuple):
     attempts: int = 0
     destination: str = ""
     last: DeliveryStatus | None = None
-    told: bool = False
+    told: int = 0
     cause: str = ""
     tried: float = 0.0
+    whole: bool = False
 
 
 class Attempt(NamedTuple):

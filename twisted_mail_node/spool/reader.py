@@ -42,6 +42,17 @@ COUNT = " UNION ALL ".join(
 #: Readings at the same time; further ones wait.
 READINGS = 3
 
+#: The delayed recipients of a destination within a span of due times, each class by the index, merged by due time.
+WAITING_FOR = (
+    "SELECT mail, number FROM ("
+    + " UNION ALL ".join(
+        f"SELECT mail, number, due, destination FROM recipient WHERE state = 1 AND class = {one} AND due > ?1"
+        " AND due <= ?2 AND destination = ?3"
+        for one in CLASSES
+    )
+    + ") ORDER BY due LIMIT ?4"
+)
+
 _log = Logger()
 
 
@@ -92,6 +103,12 @@ class Reader:
         rows = self._reading(lambda connection: connection.execute(COUNT).fetchall())
         counts = {State(state): number for state, number, _ in rows}
         return {"mails": sum(row[2] for row in rows)} | {state.name.lower(): counts[state] for state in State}
+
+    def waiting_for(self, destination: str, now: float, until: float, limit: int) -> list[tuple[int, int]]:
+        """Delayed recipients of a destination that are due after ``now`` and until ``until``, the first due first."""
+        values = (now, until, destination, limit)
+        rows = self._reading(lambda connection: connection.execute(WAITING_FOR, values).fetchall())
+        return [(mail, number) for mail, number in rows]
 
     def find(self, wanted: Filter) -> list[Mail]:
         """See ISpool. A mail whose rows cannot be understood is left out, and logged."""
@@ -163,9 +180,7 @@ def load(
     ).fetchall():
         decoded = decode_recipient(recipient)
         status = decode_status(last)
-        entries.append(
-            Entry(number, decoded, State(state), due, tries, destination, status, bool(told), cause, next_hop)
-        )
+        entries.append(Entry(number, decoded, State(state), due, tries, destination, status, told, cause, next_hop))
     queue_id = queueid.to_text(mail)
     recipients: tuple[Recipient, ...] = tuple([entry.recipient for entry in entries])
     content: IContent

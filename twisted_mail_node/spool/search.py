@@ -23,7 +23,8 @@ _END = (1 << 63) - 1
 
 #: Waits, or is tried again: we know why it waited.
 _CAUSED = "recipient INDEXED BY recipient_cause WHERE cause <> ''"
-#: … and is delayed: neither held nor in an attempt now. Few are that.
+#: … and is delayed: neither held nor in an attempt now. (Not by NOT IN with a pair: SQLite goes through all that is
+#: held, for each.)
 _SAME = "one.mail = recipient.mail AND one.number = recipient.number"
 _CAUSED_DELAYED = (
     f"{_CAUSED} AND NOT EXISTS"

@@ -213,9 +213,15 @@ class Store:
         execute = self.connection.execute
         finished: list[int] = []
         mails: dict[int, None] = {}
+        whole: list[int] = []
+        tried: list[int] = []
         for change in changes:
             number = int(change.queue_id, 16)
-            if change.state is State.FINISHED:
+            if change.whole:
+                whole.append(number)
+                if change.attempts > 1:
+                    tried.append(number)
+            elif change.state is State.FINISHED:
                 mails[number] = None
                 finished += (number, change.number)
             else:
@@ -234,17 +240,23 @@ class Store:
                 finished[pairs[0] : pairs[-1] + 2],
             )
         for block in blocks(list(mails)):
-            rows = execute(
-                listed("DELETE FROM mail WHERE id IN (", "?", len(block))
-                + " AND NOT EXISTS (SELECT 1 FROM recipient WHERE mail = id AND state < 3)"
-                " RETURNING id, content IS NULL",
-                block,
-            ).fetchall()
-            done = [row[0] for row in rows]
-            self._gone += [queueid.to_text(row[0]) for row in rows if row[1]]
+            done = self._forget(block, " AND NOT EXISTS (SELECT 1 FROM recipient WHERE mail = id AND state < 3)")
             for done_block in blocks(done):
                 execute(listed("DELETE FROM recipient WHERE mail IN (", "?", len(done_block)), done_block)
                 execute(listed("DELETE FROM attempt WHERE mail IN (", "?", len(done_block)), done_block)
+        for block in blocks(whole):  # most mails: nobody else needs to be looked for
+            self._forget(block)
+            execute(listed("DELETE FROM recipient WHERE mail IN (", "?", len(block)), block)
+        for block in blocks(tried):
+            execute(listed("DELETE FROM attempt WHERE mail IN (", "?", len(block)), block)
+
+    def _forget(self, mails: Sequence[int], where: str = "") -> list[int]:
+        """Delete the rows of mails, but not those of their recipients; gives whose they were."""
+        rows = self.connection.execute(
+            listed("DELETE FROM mail WHERE id IN (", "?", len(mails)) + f"{where} RETURNING id, content IS NULL", mails
+        ).fetchall()
+        self._gone += [queueid.to_text(row[0]) for row in rows if row[1]]
+        return [row[0] for row in rows]
 
     def _unlink(self) -> None:
         """Delete the content files of mails that are gone; one that stays is deleted at the next start."""
@@ -379,6 +391,24 @@ class Store:
         return self._order(
             lambda: orders.change(self.connection, orders.GIVE_UP, queue_ids, last=last, cause=cause, due=due)
         )
+
+    def waiting_for(self, destination: str, now: float, until: float, limit: int) -> list[tuple[int, int]]:
+        """Mail and number of the recipients that ``hasten`` is for; from any thread."""
+        return self._reader.waiting_for(destination, now, until, limit)
+
+    def hasten(self, rows: Sequence[tuple[int, int]], due: float) -> int:
+        """Let these be due, where they are still delayed; gives how many there were."""
+
+        def work() -> int:
+            for block in blocks(rows):
+                self.connection.execute(
+                    listed("UPDATE recipient SET due = ? WHERE state = 1 AND (mail, number) IN (VALUES ", "(?,?)",
+                           len(block)),
+                    [due, *[value for row in block for value in row]],
+                )  # fmt: skip
+            return len(rows)
+
+        return self.transaction(work)
 
     def remove(self, queue_ids: Sequence[str]) -> list[str]:
         """See ISpool."""

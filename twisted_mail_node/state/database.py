@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
 import apsw
@@ -29,7 +30,7 @@ Row: TypeAlias = tuple[Any, ...]
 _log = Logger()
 
 
-class StateError(Exception):
+class StateError(ValueError):
     """The database cannot be used; the sentence says why."""
 
 
@@ -60,16 +61,17 @@ class StateDatabase:
         except (apsw.Error, OSError) as error:
             raise StateError(f"{path} cannot be opened: {error}") from error
         self._writer = ThreadPoolExecutor(1, "state-database")
+        # apsw refuses a connection that is busy in another thread: one part may write while another still reads
+        self._free = Lock()
         self._closed = False
 
     def tables(self, schema: str) -> None:
         """Make tables that are missing (``CREATE TABLE IF NOT EXISTS …``). Blocks; for the start."""
-        self._connection.execute(schema).fetchall()
+        self._run(schema)
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         """Rows, at once. Blocks; for the start."""
-        rows: list[Row] = self._connection.execute(sql, values).fetchall()
-        return rows
+        return self._run(sql, values)
 
     def write(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Have a statement carried out soon, in the order of the calls. A failure is logged."""
@@ -95,15 +97,20 @@ class StateDatabase:
             self._writer.shutdown(wait=True)
             self._connection.close()
 
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
+        with self._free:
+            rows: list[Row] = self._connection.execute(sql, values).fetchall()
+            return rows
+
     def _carry_out(self, sql: str, values: Sequence[Any]) -> None:
         try:
-            self._connection.execute(sql, values).fetchall()
+            self._run(sql, values)
         except apsw.Error:
             _log.failure("something learned could not be kept: {sql}", sql=sql)
 
     def _look(self, sql: str, values: Sequence[Any], answer: Deferred[list[Row]]) -> None:
         try:
-            rows = self._connection.execute(sql, values).fetchall()
+            rows = self._run(sql, values)
         except apsw.Error as error:
             failure = Failure(StateError(f"the state database failed: {error}"))
             self._reactor.callFromThread(answer.errback, failure)

@@ -1,0 +1,81 @@
+"""Answers what would become of a mail while the node is down: parts of its own, a reactor for a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from twisted_mail_node.admin.messages import Shape
+from twisted_mail_node.admin.route_orders import route
+from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.settings import Settings
+
+
+class _Alone:
+    """As much of a node as the order needs."""
+
+    def __init__(self, inquiry: RouteInquiry) -> None:
+        self.inquiry = inquiry
+
+
+def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
+    """The parts that answer.
+
+    :raises ValueError: the account file is damaged.
+    """
+    from twisted_mail_node.directory.directory import Directory
+    from twisted_mail_node.dns.resolver import StubResolver
+    from twisted_mail_node.net.own import own_addresses
+    from twisted_mail_node.outbound.relay import RelayManager
+    from twisted_mail_node.outbound.security import Security
+    from twisted_mail_node.outbound.sources import Sources
+    from twisted_mail_node.queue.limits import Limits
+    from twisted_mail_node.routing import Router
+
+    directory = Directory(settings)
+    resolver = StubResolver(
+        servers=settings.resolver.servers,
+        reactor=reactor,
+        timeout=settings.resolver.timeout,
+        attempts=settings.resolver.attempts,
+        trusted=settings.resolver.trusted,
+    )
+    relay = RelayManager(
+        hostname=settings.hostname,
+        resolver=resolver,
+        reactor=reactor,
+        publish=lambda event: None,
+        settings=settings.queue,
+        own_addresses=own_addresses(),
+        allow_loopback=settings.queue.loopback_exchangers,
+        security=Security(reactor.seconds, resolver, settings=settings.outbound),
+        limits=Limits(settings.destinations, settings.queue),
+        sources=Sources(settings.sources),
+    )
+    return RouteInquiry(directory, Router(settings.routes, directory, settings.domains), relay, reactor)
+
+
+def ask_alone(settings: Settings, message: Shape) -> Shape:
+    """The answer to a request as ``route_orders.route`` takes it. Runs the reactor, which can be done once.
+
+    :raises RequestError: the request cannot be understood.
+    :raises ValueError: the parts cannot be made.
+    """
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    answers: list[Any] = []
+
+    def begin() -> None:
+        answering = Deferred.fromCoroutine(route(_Alone(inquiry_of(settings, reactor)), message))
+        answering.addBoth(answers.append)
+        answering.addBoth(lambda _: reactor.stop())
+
+    inquiry_of(settings, reactor)  # raises before the reactor runs what it would raise then
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    (answer,) = answers
+    if not isinstance(answer, dict):
+        answer.raiseException()
+    return answer  # type: ignore[no-any-return]

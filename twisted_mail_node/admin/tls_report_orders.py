@@ -1,0 +1,59 @@
+"""What an operator may ask a running node about TLS with other hosts: the order ``tls-report.show``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+
+from twisted_mail_node.admin.messages import TEXT_MAX, RequestError, Shape
+from twisted_mail_node.state.database import StateError
+from twisted_mail_node.state.tls_results import DAY, Counted, TlsResults
+
+#: Rows of one answer: of a day with more, ask for one domain.
+ROWS_MAX = 10_000
+_EPOCH = date(1970, 1, 1)
+
+
+class Node(Protocol):
+    """What the order needs of the node."""
+
+    @property
+    def tls_results(self) -> TlsResults: ...
+
+
+async def show(node: Node, message: Shape, now: float) -> tuple[Iterator[Shape], Shape]:
+    """What was counted on a ``day`` (``YYYY-MM-DD`` in UTC; today without one), of one ``domain`` or of all.
+
+    :param now: seconds since the epoch.
+    :raises RequestError: it cannot be understood, or not be found out.
+    """
+    domain = message.get("domain", "")
+    if not isinstance(domain, str) or len(domain) > TEXT_MAX:
+        raise RequestError(f"'domain' must be a text of at most {TEXT_MAX} characters")
+    day = _day_of(message.get("day", ""), now)
+    try:
+        rows = await node.tls_results.counted(day, domain.lower().rstrip("."), ROWS_MAX)
+    except StateError as error:
+        raise RequestError(str(error)) from error
+    last = {
+        "day": (_EPOCH + timedelta(days=day)).isoformat(),
+        "count": len(rows),
+        "complete": len(rows) < ROWS_MAX,
+        "counting": node.tls_results.enabled,
+    }
+    return (_shape(row) for row in rows), last
+
+
+def _day_of(value: object, now: float) -> int:
+    if value == "":
+        return int(now // DAY)
+    try:
+        day = datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).date()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise RequestError("'day' must be a date: YYYY-MM-DD") from None
+    return (day - _EPOCH).days
+
+
+def _shape(row: Counted) -> Shape:
+    return dict(row._asdict())
