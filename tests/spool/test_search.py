@@ -86,9 +86,10 @@ def entry_fits(entry: Entry, wanted: Filter) -> bool:
 
 class SameAsLookingTests(StoreCase):
     @settings(max_examples=100, deadline=None)
-    @given(_mails, st.lists(_filters, min_size=5, max_size=10))
-    def test_all(self, mails: Any, filters: list[Filter]) -> None:
+    @given(_mails, st.lists(_filters, min_size=5, max_size=10), st.sampled_from((0, 2, 10_000)))
+    def test_all(self, mails: Any, filters: list[Filter], near: int) -> None:
         """Whatever the spool holds and the filter says, the mails found, the pages of ids and the counts are right."""
+        self.patch(search, "NEAR", near)
         self.store.remove(self.store.select(Filter(), 1000))
         fill(self.store, mails)
         everything = self.all()
