@@ -291,6 +291,7 @@ class RecipientDelayed(NamedTuple):
     words: str
     attempts: int
     due: float
+    cause: str = ""
 
 
 class RecipientFailed(NamedTuple):
@@ -304,6 +305,7 @@ class RecipientFailed(NamedTuple):
     reason: str
     words: str
     attempts: int
+    cause: str = ""
 
 
 class NotificationSent(NamedTuple):

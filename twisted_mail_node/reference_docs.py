@@ -112,6 +112,7 @@ FIELDS: dict[str, str] = {
     "address": "IP address and port of the host.",
     "attempts": "Attempts made for this recipient so far.",
     "by": "How it was said: ``PROXY`` or ``XCLIENT``.",
+    "cause": "What stands behind it: a code of `the causes <causes.rst>`_.",
     "client": "The client's IP address; ``unix`` on a unix socket, ``unknown`` where a named peer does not know it.",
     "command": "The verb of the command; empty where the line had none.",
     "destination": "The next hop: a domain, a host in brackets, or a local domain.",

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.queue.fakes import DELIVERED, LATER, REFUSED, RELAYED, UNREACHABLE, World
 from tests.queue.test_queue import result
-from twisted_mail_node.events import MailChanged, RecipientRelayed
+from twisted_mail_node.events import MailChanged, RecipientDelayed, RecipientRelayed
 from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.queue import queue as module
@@ -44,6 +44,8 @@ class CauseTests(SynchronousTestCase):
         self.assertEqual(self.causes(world), [code(UNREACHABLE)])
         attempts = [Attempt(first, 0, "example.net", LATER), Attempt(first + 60, 0, "example.net", UNREACHABLE)]
         self.assertEqual(result(world.queue.attempts(queue_id)), attempts)
+        told = [event.cause for event in world.of(RecipientDelayed)]
+        self.assertEqual(told, [code(LATER), code(UNREACHABLE)])
         world.pass_time(60)
         self.assertEqual(world.spool.finished, [queue_id])
         self.assertEqual(result(world.queue.attempts(queue_id)), attempts)

@@ -115,13 +115,14 @@ class Operator:
     async def _say(self, mails: Sequence[Mail], status: DeliveryStatus) -> None:
         """Publish who failed, some at a time: a mail may have thousands of recipients."""
         said = 0
+        cause = understand(status).code
         for mail in mails:
             for entry in mail.entries:
                 if entry.state in _WAITING:
                     self._publish(
                         RecipientFailed(
                             mail.queue_id, str(entry.recipient.address), entry.destination, "",
-                            status.status, status.reason, status.words, entry.attempts,
+                            status.status, status.reason, status.words, entry.attempts, cause,
                         )
                     )  # fmt: skip
                     said += 1

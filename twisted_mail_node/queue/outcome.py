@@ -203,6 +203,7 @@ class Outcomes:
         self, mail: Mail, entry: Entry, attempts: int, due: float, destination: str, status: DeliveryStatus,
         last: DeliveryStatus,
     ) -> Change:  # fmt: skip
+        cause = understand(last).code
         self._publish(
             RecipientDelayed(
                 mail.queue_id,
@@ -214,17 +215,16 @@ class Outcomes:
                 status.words,
                 attempts,
                 due,
+                cause,
             )
         )
-        return Change(
-            mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told,
-            understand(last).code,
-        )  # fmt: skip
+        return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told, cause)
 
     def _give_up(
         self, mail: Mail, entry: Entry, attempts: int, destination: str, status: DeliveryStatus
     ) -> tuple[Entry, DeliveryStatus]:
         self._note(entry, status)
+        cause = understand(status).code
         self._publish(
             RecipientFailed(
                 mail.queue_id,
@@ -235,9 +235,9 @@ class Outcomes:
                 status.reason,
                 status.words,
                 attempts,
+                cause,
             )
         )
-        cause = understand(status).code
         return entry._replace(attempts=attempts, destination=destination, last=status, cause=cause), status
 
     def _note(self, entry: Entry, status: DeliveryStatus) -> None:
