@@ -223,10 +223,10 @@ class ReportTest(NodeTest):
     def test_lifetime(self) -> None:
         """A mail that is delayed for longer than the queue's lifetime comes back with the last words."""
         tables = '[queue]\nretry = ["1s"]\nlifetime = "3s"\n'
-        here, server = self.relaying({"RCPT": "450 4.2.1 busy all day"}, tables=tables)
+        here, server = self.relaying({"RCPT": "450 4.2.1 not before tomorrow"}, tables=tables)
         send(here.port, plain("old"), ["demo@there.test"], sender="joe@here.test")
         report = here.wait_mail("joe", having=b"delivery-status")
-        self.assertIn(b"busy all day", report)
+        self.assertIn(b"not before tomorrow", report)
         self.assertIn(b"Action: failed", report)
         here.wait_queue(0)
         self.assertGreaterEqual(sum(line.startswith("RCPT") for line in server.commands), 2)

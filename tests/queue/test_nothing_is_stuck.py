@@ -55,7 +55,7 @@ class Scenario:
         self.kept = Kept()
         self.sent: dict[str, int] = {}
         self.active: dict[tuple[str, int], float] = {}
-        self.seen: dict[tuple[str, int], int] = {}
+        self.seen: dict[tuple[str, int], tuple[int, float]] = {}
         self.world = World(self.answer, **self.how())
 
     def how(self) -> dict[str, Any]:
@@ -161,9 +161,12 @@ class Scenario:
                     if mail.queue_id not in self.world.queue._working:
                         return f"nobody works on {one}"
                     key = mail.queue_id, entry.number
-                    # A new attempt may have begun since the last look: then it has been tried once more.
-                    active[key] = self.active.get(key, now) if entry.attempts == self.seen.get(key) else now
-                    self.seen[key] = entry.attempts
+                    # A new attempt may have begun since the last look: then it was tried once more, or put off until
+                    # another time.
+                    active[key] = (
+                        self.active.get(key, now) if self.seen.get(key) == (entry.attempts, entry.due) else now
+                    )
+                    self.seen[key] = entry.attempts, entry.due
                     if now - active[key] > ACTIVE_AT_MOST:
                         return f"active since {now - active[key]} s: {one}"
                 elif entry.state is State.DELAYED:
