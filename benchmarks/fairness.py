@@ -15,21 +15,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine, measure
+from benchmarks.filled import Queued, fill
 from benchmarks.servers import REMOTE, Node, SinkProcess
 from twisted_mail_node.message.address import Address
-from twisted_mail_node.message.envelope import Envelope, Recipient
-from twisted_mail_node.spool.codec import encode_envelope, encode_recipient
-from twisted_mail_node.spool.mail import State
-from twisted_mail_node.spool.sqlite import NewMail, Store
 
-#: Mails put into the spool with one commit.
-AT_ONCE = 1000
 #: Time-outs that let the silent host fail within the run.
 SETTINGS = """
 [queue]
@@ -67,29 +63,9 @@ class Silent:
         self._listener.close()
 
 
-def fill(directory: Path, mails: int, size: int) -> None:
-    """Put ``mails`` mails to u@dead.test into a new spool, due now."""
-    address = Address("u", "dead.test")
-    recipient = encode_recipient(Recipient(address, address))
-    envelope = encode_envelope(Envelope(Address("joe", "client.test"), (Recipient(address, address),)))
-    content = b"Subject: backlog\r\n\r\n" + b"X" * size + b"\r\n"
-    now = time.time()
-    first = int(now * 1e6) << 4  # below the queue ids that the node will give
-    store = Store(directory)
-    try:
-        for at in range(0, mails, AT_ONCE):
-            rows = [
-                NewMail(
-                    (first + number, now, envelope, b"Received: x\r\n", len(content), 0, content),
-                    (recipient,),
-                    State.DELAYED,
-                    now,
-                )
-                for number in range(at, min(at + AT_ONCE, mails))
-            ]
-            store.transaction(lambda rows=rows: store.insert(rows))  # type: ignore[misc]
-    finally:
-        store.close()
+def backlog(mails: int) -> Iterator[Queued]:
+    """Mails for the host that does not work, due now."""
+    return (Queued(Address("u", "dead.test"), Address("joe", "client.test"), age=1.0) for _ in range(mails))
 
 
 class Log:
@@ -147,7 +123,7 @@ def run(name: str, workdir: Path, sink: SinkProcess, port: int, mails: int, chos
     state = workdir / "node"
     if mails:
         state.mkdir()
-        fill(state / "spool", mails, 2048)
+        fill(state / "spool", backlog(mails), 2048)
     measure.settle()
     here = Path(__file__).parent
     size = ["--size", "10240", "--mails", "1000000"]

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
+from twisted_mail_node.spool import queueid
 from twisted_mail_node.spool.codec import encode_envelope, encode_recipient
 from twisted_mail_node.spool.mail import State
-from twisted_mail_node.spool.queueid import EPOCH, WORKER_BITS
 from twisted_mail_node.spool.sqlite import NewMail, Store
 
 #: Mails in one transaction.
@@ -58,7 +58,7 @@ def fill(spool: Path, mails: Iterable[Queued], size: int) -> int:
             for mail in block:
                 number += 1
                 received = now - mail.age
-                queue_id = (int((received - EPOCH) * 1_000_000) + number) << WORKER_BITS
+                queue_id = queueid.at_time(received) + (number << queueid.WORKER_BITS)
                 text = encode_envelope(Envelope(mail.sender, client="127.0.0.1", helo="filled", protocol="ESMTP"))
                 row = (queue_id, received, text, _HEADER, len(octets), 0, octets)
                 recipient = encode_recipient(Recipient(mail.recipient, mail.recipient))

@@ -24,6 +24,7 @@ from twisted_mail_node.message.cause import (
 from twisted_mail_node.message.reply_rules import TEXT_MAX, Rules, take_apart
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.spool.mail import HELD, HELD_BACK, NOT_TRIED
 
 REPLIES = Path(__file__).with_name("replies.txt")
 
@@ -226,8 +227,10 @@ class CausesTest(SynchronousTestCase):
         self.assertEqual(set(codes) & set(Kind), set())
 
     def test_used(self) -> None:
-        """Every cause is the meaning of some reply or some reason, and every kind has causes."""
-        used = {rule.cause for rule in known().rules.rules} | {one.code for one in known().of_reason.values()}
+        """Every cause is the meaning of some reply, of some reason, or of waiting without an attempt; every kind has
+        causes."""
+        used = {NOT_TRIED, HELD_BACK, HELD}
+        used |= {rule.cause for rule in known().rules.rules} | {one.code for one in known().of_reason.values()}
         self.assertEqual({one.code for one in causes()}, used)
         self.assertEqual({one.kind for one in causes()}, set(Kind))
 
