@@ -81,3 +81,11 @@ class SecurityTests(ProblemCase):
         self.assertIn("listener[1] takes mail from other servers with TLS from the first octet", note)
         none = BASE.replace('"mx"', '"submission"') + "[authentication]\nmechanisms = []"
         self.assertEqual(len(list(notes(parse(none)))), 1)
+
+    def test_resolver(self) -> None:
+        """A resolver on this machine that is not said to be trusted means no DANE, which few want; any other may."""
+        text = BASE + '[resolver]\nservers = ["127.0.0.1:5353", "::1"]\n'
+        (note,) = notes(parse(text))
+        self.assertIn("resolver.trusted is false", note)
+        for fine in (text + "trusted = true\n", text.replace("::1", "192.0.2.53"), BASE):
+            self.assertEqual(list(notes(parse(fine))), [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from twisted_mail_node.settings_endpoint import parts
@@ -34,6 +35,12 @@ def notes(settings: Settings) -> Iterator[str]:
             yield f"{path} is a submission listener without TLS: nobody can sign in there, {who}"
         if listener.kind == "mx" and listener.tls == "implicit":
             yield f"{path} takes mail from other servers with TLS from the first octet, which none of them begins with"
+    resolver = settings.resolver
+    if resolver.servers and not resolver.trusted and all(ip_address(host).is_loopback for host, _ in resolver.servers):
+        yield (
+            "resolver.trusted is false: TLSA records (DANE) are not obeyed. Where the resolver on this machine checks "
+            "signatures (unbound does), say trusted = true"
+        )
     if settings.authentication.mechanisms == () and any(one.kind == "submission" for one in settings.listeners):
         yield "authentication.mechanisms is empty: nobody can sign in on the submission listeners"
 
