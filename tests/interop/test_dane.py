@@ -133,6 +133,26 @@ class DaneTest(NodeTest):
             relayed = here.wait_event("recipient-relayed", queue_id=queue_id)
         self.assertNotIn("DANE", relayed["tls"])
 
+    def test_exchangers(self) -> None:
+        """Of a signed zone the best exchanger that answers takes the mail; a null MX is a failure at once."""
+        issued = AUTHORITY.issue("mx.dane.test")
+        there = self.there("dane.test", issued)
+        names = {
+            "dane.test": {"MX": ["10 dead.dane.test.", "20 mx.dane.test."]},
+            "dead.dane.test": {"A": ["127.0.0.9"]},
+            "mx.dane.test": {"A": ["127.0.0.1"]},
+            f"_{there.port}._tcp.mx.dane.test": {"TLSA": [tlsa(public_key(issued), 3, 1, 1)]},
+        }
+        null: Names = {"null.test": {"MX": ["0 ."]}}
+        with Unbound({"dane.test": names, "null.test": null}) as resolver:
+            here = self.here(resolver, "dane.test", there.port)
+            queue_id = send(here.port, letter("second"), ["demo@dane.test"], sender="joe@here.test")
+            relayed = here.wait_event("recipient-relayed", queue_id=queue_id)
+            self.assertEqual((relayed["host"], "DANE" in relayed["tls"]), ("mx.dane.test", True))
+            send(here.port, letter("null"), ["demo@null.test"], sender="joe@here.test")
+            report = here.wait_mail("joe", having=b"demo@null.test")
+        self.assertIn(b"Status: 5.1.10", report)
+
     def test_bogus(self) -> None:
         """A zone whose signatures are no longer good: the DNS fails, the mail waits and goes nowhere."""
         issued = AUTHORITY.issue("mx.dane.test")
