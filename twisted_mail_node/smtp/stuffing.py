@@ -25,7 +25,8 @@ def refuse_bare_newlines(content: bytes) -> None:
 
 def stuffed(content: bytes) -> bytes:
     """A whole content as it follows the 354, its end included. It must have passed ``refuse_bare_newlines``."""
-    if b"\r\n." in content:
+    # One octet is looked for many times faster than three, and three from the end faster than from the beginning.
+    if b"." in content and content.rfind(b"\r\n.") >= 0:
         content = content.replace(b"\r\n.", b"\r\n..")
     if content.startswith(b"."):
         content = b"." + content
