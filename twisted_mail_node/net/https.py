@@ -46,6 +46,7 @@ WORDS_MAX = 200
 AGENT = "mailnode"
 
 _NAT64 = ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ip_network("2000::/3")
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+\Z")
 
 
@@ -332,6 +333,8 @@ def is_public(ip: str) -> bool:
             return False
         if inner is not None:
             address = inner
+        elif address not in _GLOBAL_UNICAST:
+            return False  # site-local, IPv4 in the last octets, and what nobody was given
     return address.is_global and not address.is_multicast
 
 
