@@ -205,12 +205,16 @@ class RelayConnection(Introduction):
 
     async def _group(self, transaction: Transaction) -> Reply | None:
         """The replies to a group of commands (RFC 2920), as far as DATA; the group is written unless it has been."""
+        doubtful = transaction.opened and self._dirty  # written before it was known that RSET is needed
         if not transaction.opened:
             self._check_silence()
             self._write(self._opening(transaction))
         if transaction.reset:
             await self._reply(self._times.mail)
-        transaction.mail_answered(await self._reply(self._times.mail))
+        reply = await self._reply(self._times.mail)
+        if doubtful and reply.code == 503:
+            raise Broken(Reason.BAD_REPLY, "4.5.0", f"after content it had refused the host answered {reply}", reply)
+        transaction.mail_answered(reply)
         for number in transaction.numbers:
             transaction.rcpt_answered(number, await self._reply(self._times.rcpt))
         return await self._reply(self._times.data) if transaction.way is Way.DATA else None
@@ -283,7 +287,11 @@ class RelayConnection(Introduction):
 
     def _follow(self) -> bytes:
         """The opening of the next mail, when one waits (RFC 2920 section 3.1); ``b""`` otherwise."""
+        current = self._current
         if not self._offered.pipelining:
+            return b""
+        if current is not None and current.per_recipient and len(current.accepted) < len(current.numbers):
+            # Some stores give a reply for who was refused, too: it would be taken for one to the next mail's MAIL.
             return b""
         self._following = following = self._next()
         return b"" if following is None else self._opening(following)
