@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.remote import Host, Node, Resolver
+from twisted_mail_node.dns.answer import TLSA, Answer
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
@@ -385,6 +386,40 @@ class LevelTests(Conversation):
         self.assertEqual(node.hosts[0].greets("STARTTLS"), MAIL)
         node.send(level="required")
         self.assertEqual(node.hosts[1].greets("STARTTLS"), b"QUIT\r\n")
+
+
+class AliasTests(Conversation):
+    """A host that is an alias, all of it signed."""
+
+    def name(self, usage: int) -> str:
+        """Whom the certificate must be for."""
+        table = {
+            ("mail.example.net", "A"): ("192.0.2.7",),
+            ("_25._tcp.real.example.com", "TLSA"): (TLSA(usage, 1, 1, b"\1" * 32),),
+        }
+        node = Node(Aliased(table, signed=True))
+        node.send(next_hop=SURE, level="verified")
+        host = node.hosts[0]
+        host.offers_tls()
+        session = host.transport.session
+        assert session is not None
+        return session.host
+
+    def test_usable(self) -> None:
+        """DANE: the TLSA base domain (RFC 7672 section 8.1)."""
+        self.assertEqual(self.name(3), "real.example.com")
+
+    def test_unusable(self) -> None:
+        """With no record that can be used the certificate counts, and it must be for the host that was asked for."""
+        self.assertEqual(self.name(0), "mail.example.net")
+
+
+class Aliased(Resolver):
+    """Every host is an alias of one."""
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        answer = await super().query(name, rdtype)
+        return answer._replace(canonical="real.example.com") if rdtype in ("A", "AAAA") else answer
 
 
 class RequireTlsTests(Conversation):

@@ -120,6 +120,17 @@ class FindTest(PoliciesCase):
         )
         self.assertIsNone(self.policies.last_problem("example.com"))
 
+    def test_stopped(self) -> None:
+        """After the stop nothing is asked, and a policy in force is so for the mail that is still under way."""
+        self.found()
+        self.policies.stop()
+        self.later(policies.ASK_AGAIN)
+        self.assertEqual(self.found().id, "1")
+        self.assertIsNone(self.find("example.org"))
+        self.assertEqual(self.resolver.asked, ["_mta-sts.example.com"])
+        self.later(10 * 365 * DAY)
+        self.assertIsNone(self.find())
+
     def test_none(self) -> None:
         """A domain without the record costs one question in five minutes; address literals cost none."""
         for domain in ("example.org", "example.org", "[192.0.2.1]", ""):

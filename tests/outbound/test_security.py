@@ -360,6 +360,22 @@ class StsTests(Case):
         self.assertIsNone(self.found(Sts()))
         self.assertEqual(self.policies.asked, [])
 
+    def test_rule_and_pin(self) -> None:
+        """A route without TLS does not switch the policy off where a rule or ``outbound.pin`` wants TLS."""
+        security = self.make(OutboundSettings(pin=("example.net",)), levels=Levels(example_net="encrypted"))
+        self.security.policies = security.policies = Policies(Sts())
+        rows: list[tuple[TlsLevel | None, Security, bool]] = [
+            ("required", self.security, True),
+            ("opportunistic", self.security, True),
+            ("none", self.security, False),
+            (None, self.security, False),
+            (None, security, True),
+        ]
+        for level, asked, expected in rows:
+            limit = LIMIT._replace(tls=level)
+            finding = Deferred.fromCoroutine(asked.policy(demand("none"), "example.net", True, limit))
+            self.assertEqual(self.successResultOf(finding) is not None, expected, level)
+
     def test_enforce(self) -> None:
         """A host that the policy names must show a verified certificate (RFC 8461 section 4)."""
         for level in LEVELS[1:3]:

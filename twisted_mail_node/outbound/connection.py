@@ -28,6 +28,10 @@ from twisted_mail_node.smtp.stuffing import BareNewlineError
 from twisted_mail_node.threads import in_thread
 from twisted_mail_node.waiting import pause
 
+#: Seconds after which a connection takes no more mail: TLSA records and policies change, and what was decided about a
+#: host holds for those who came before.
+AGE_MAX = 300.0
+
 _log = Logger()
 
 
@@ -88,6 +92,7 @@ class RelayConnection(Introduction):
         self._mails_max = mails_max
         self._recipients_max = RECIPIENTS_MAX
         self._leaving = False
+        self._until = 0.0
         self._dirty = False  # the host has a transaction that came to nothing
         self._rest: Job | None = None  # has recipients for a transaction after the one under way
         self._current: Transaction | None = None
@@ -128,6 +133,7 @@ class RelayConnection(Introduction):
             offered = self._offered
             self._mails_max = min(self._mails_max, offered.mail_max or self._mails_max)
             self._recipients_max = min(RECIPIENTS_MAX, offered.rcpt_max or RECIPIENTS_MAX)
+            self._until = self._now() + AGE_MAX
             self.introduced.callback(None)
             while True:
                 transaction = self._next()
@@ -146,7 +152,7 @@ class RelayConnection(Introduction):
 
     def _next(self) -> Transaction | None:
         """What is to be sent next: the rest of the job in hand, or the job that has waited longest."""
-        while not self._leaving and self.mails < self._mails_max:
+        while not self._leaving and self.mails < self._mails_max and self._now() < self._until:
             job = self._rest or self._owner.take(self)
             self._rest = None
             if job is None:
