@@ -44,8 +44,8 @@ REFRESH_AGAIN = 3_600.0
 #: Seconds between two looks for such policies, and how many are begun at one look.
 LOOK_EVERY = 600.0
 REFRESHED_AT_ONCE = 200
-#: Fetches at a time: a fetch may take a minute.
-FETCHES_MAX = 4
+#: Fetches at a time: a fetch may take a minute, and a few web servers that never answer must not hold up the others.
+FETCHES_MAX = 20
 #: Fetches that may wait for their place; with more, a domain goes without for five minutes.
 WAITING_MAX = 1_000
 #: Seconds a mail waits for a policy. Slow web servers must not hold up the mail of others for longer.
