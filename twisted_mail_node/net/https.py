@@ -31,6 +31,7 @@ from twisted_mail_node.dns.wire import name_key
 from twisted_mail_node.interfaces import IResolver
 from twisted_mail_node.net.tls import TlsConnection
 from twisted_mail_node.net.tls_client import TlsClient
+from twisted_mail_node.net.tls_names import UNREADABLE
 from twisted_mail_node.net.tls_trust import name_problem
 from twisted_mail_node.smtp.reply import printable
 from twisted_mail_node.waiting import DeadlineError, within
@@ -164,11 +165,14 @@ class Checked(TlsConnection):
     def do_handshake(self) -> None:
         """Nothing of ours is sent before this has returned."""
         super().do_handshake()
-        certificate = self.get_peer_certificate(as_cryptography=True)
-        if certificate is None:
-            problem = "it showed none"
+        try:
+            certificate = self.get_peer_certificate(as_cryptography=True)
+        except UNREADABLE:
+            problem = "it cannot be read"
         else:
-            problem = self.shown.problem(certificate) or name_problem(certificate, self.host)
+            problem = "it showed none"
+            if certificate is not None:
+                problem = self.shown.problem(certificate) or name_problem(certificate, self.host)
         if problem:
             self.failed(f"the certificate of {self.host} is not good: {problem}")
             raise SSL.Error([("", "", "certificate verify failed")])
