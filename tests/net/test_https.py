@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.net.web import Loopback, Server, https, issued, never_ends, reactor
@@ -117,6 +120,46 @@ class RequestTest(TestCase):
             self.assertEqual(await client.get(url, 10), Page(200, "text/html", b"hello"))
         finally:
             await server.close()
+
+
+class DeadlineTest(SynchronousTestCase):
+    """Hosts whose addresses answer nothing."""
+
+    def tried(self, give_up: Callable[[Clock, Deferred[Page]], object]) -> tuple[list[str], Deferred[Page]]:
+        """The addresses that were tried when it is over."""
+        clock, tried = Clock(), list[str]()
+        records = {(HOST, "A"): tuple(f"192.0.2.{number}" for number in range(1, 9))}
+        client = https(Path(self.mktemp()), Loopback(records))
+        client._reactor = clock
+
+        class Nowhere:
+            def __init__(self, ip: str) -> None:
+                self.ip = ip
+
+            def connect(self, factory: object) -> Deferred[Any]:
+                tried.append(self.ip)
+                nobody: Any = None
+                return Deferred(lambda waiting: waiting.errback(ConnectingCancelledError(nobody)))
+
+        def endpoint(ip: str, port: int) -> Any:
+            return Nowhere(ip)
+
+        self.patch(client, "endpoint", endpoint)
+        asking = Deferred.fromCoroutine(client.get(f"https://{HOST}/", 10))
+        give_up(clock, asking)
+        return tried, asking
+
+    def test_deadline(self) -> None:
+        """When the time is over no further address is tried: whoever answered then would have a connection for ever."""
+        tried, asking = self.tried(lambda clock, asking: clock.advance(https_module.REQUEST_TIME))
+        self.assertEqual(tried, ["192.0.2.1"])
+        self.failureResultOf(asking, HttpsError)
+
+    def test_cancelled(self) -> None:
+        """... nor when nobody waits any more."""
+        tried, asking = self.tried(lambda clock, asking: asking.cancel())
+        self.assertEqual(tried, ["192.0.2.1"])
+        self.failureResultOf(asking, CancelledError)
 
 
 class PlaceTest(SynchronousTestCase):

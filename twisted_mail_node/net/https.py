@@ -18,6 +18,7 @@ from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -221,6 +222,9 @@ class _Place:
             endpoint: Any = wrapClientTLS(self, self._https.endpoint(ip, self._port))
             try:
                 protocol = await endpoint.connect(factory)
+            except (CancelledError, ConnectingCancelledError):
+                # it is over: who answered now would have a connection that nobody cuts
+                raise CancelledError from None
             except Exception as error:
                 self.problem = f"{self._host} [{ip}] cannot be reached: {_words(error)}"
             else:
