@@ -23,7 +23,7 @@ from twisted_mail_node.net.https import Checked
 from twisted_mail_node.net.tls import TlsConnection, TlsSession
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.tls_transport import SecureClient
-from twisted_mail_node.net.tls_trust import as_address
+from twisted_mail_node.net.tls_trust import Shown, as_address
 from twisted_mail_node.settings import Certificate, Settings, TlsSettings
 
 
@@ -109,6 +109,14 @@ class OddTests(SynchronousTestCase):
         self.assertTrue(session.version)
         self.assertEqual((session.verified, session.why), (False, "its certificate cannot be read"))
         self.assertEqual((session.fault, session.chain), ("untrusted", ()))
+
+    def test_not_looked_at(self) -> None:
+        """A chain that nobody has looked at is not good, though nothing is known to be wrong with it."""
+        certificate = Authority().certificate
+        shown = Shown(None)
+        self.assertEqual(shown.problem(certificate), "its chain was not looked at")
+        shown.seen = True
+        self.assertEqual(Shown(None, shown).problem(certificate), "")
 
     def test_https(self) -> None:
         """By HTTPS nothing is said to such a host."""

@@ -306,6 +306,10 @@ class DaneTests(Case):
         need = self.need(demand(), Found(MX, 587, False, SIGNED, LIMIT))
         assert need.tlsa is not None
         self.assertEqual((need.tlsa.owner, need.tlsa.names), (f"_587._tcp.{MX}", (MX,)))
+        alias = SIGNED._replace(host="alias.example", canonical=MX)
+        need = self.need(demand(), Found("alias.example", 587, False, alias, LIMIT))
+        assert need.tlsa is not None
+        self.assertEqual(need.tlsa.names, (MX,))
         need = self.need(demand(), by_mx(SIGNED))
         assert need.tlsa is not None
         self.assertEqual(need.tlsa.names, (MX, "example.net"))
