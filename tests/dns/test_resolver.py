@@ -310,17 +310,21 @@ class ResolverTests(SynchronousTestCase):
 
     def test_half_chain(self) -> None:
         """A chain that a forwarder leaves unfinished is followed; it is authentic only when every reply is."""
-        self.resolver = self.make(ONE, trusted=True)
         half = zone({"a.example": {"CNAME": ["b.example."]}, "b.example": {"A": ["192.0.2.1"]}}, authentic=True)
+        signed: tuple[bool, bool]  # the alias, and what it leads to
 
         def behave(asked: Asked) -> bytes:
             reply = half(asked)
-            if b"\x01a\x07example" not in asked.octets:
-                return reply[:3] + bytes((reply[3] & ~0x20,)) + reply[4:]
-            return reply[:6] + b"\0\1" + reply[8:]  # the CNAME alone
+            first = b"\x01a\x07example" in asked.octets
+            if not signed[0 if first else 1]:
+                reply = reply[:3] + bytes((reply[3] & ~0x20,)) + reply[4:]
+            return reply[:6] + b"\0\1" + reply[8:] if first else reply  # the CNAME alone
 
         self.transport.behave = behave
-        self.assertEqual(self.answer("a.example"), Answer(("192.0.2.1",), True, False, "b.example", 300))
+        for signed in ((True, False), (False, True), (False, False), (True, True)):
+            self.resolver = self.make(ONE, trusted=True)
+            wanted = Answer(("192.0.2.1",), True, all(signed), "b.example", 300)
+            self.assertEqual(self.answer("a.example"), wanted)
 
     def test_endless_half_chain(self) -> None:
         """A chain over many replies ends after ``MAX_ALIASES`` links."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.net.web import Loopback, Server, https, issued, never_ends, reactor
@@ -119,6 +122,46 @@ class RequestTest(TestCase):
             await server.close()
 
 
+class DeadlineTest(SynchronousTestCase):
+    """Hosts whose addresses answer nothing."""
+
+    def tried(self, give_up: Callable[[Clock, Deferred[Page]], object]) -> tuple[list[str], Deferred[Page]]:
+        """The addresses that were tried when it is over."""
+        clock, tried = Clock(), list[str]()
+        records = {(HOST, "A"): tuple(f"192.0.2.{number}" for number in range(1, 9))}
+        client = https(Path(self.mktemp()), Loopback(records))
+        client._reactor = clock
+
+        class Nowhere:
+            def __init__(self, ip: str) -> None:
+                self.ip = ip
+
+            def connect(self, factory: object) -> Deferred[Any]:
+                tried.append(self.ip)
+                nobody: Any = None
+                return Deferred(lambda waiting: waiting.errback(ConnectingCancelledError(nobody)))
+
+        def endpoint(ip: str, port: int) -> Any:
+            return Nowhere(ip)
+
+        self.patch(client, "endpoint", endpoint)
+        asking = Deferred.fromCoroutine(client.get(f"https://{HOST}/", 10))
+        give_up(clock, asking)
+        return tried, asking
+
+    def test_deadline(self) -> None:
+        """When the time is over no further address is tried: whoever answered then would have a connection for ever."""
+        tried, asking = self.tried(lambda clock, asking: clock.advance(https_module.REQUEST_TIME))
+        self.assertEqual(tried, ["192.0.2.1"])
+        self.failureResultOf(asking, HttpsError)
+
+    def test_cancelled(self) -> None:
+        """... nor when nobody waits any more."""
+        tried, asking = self.tried(lambda clock, asking: asking.cancel())
+        self.assertEqual(tried, ["192.0.2.1"])
+        self.failureResultOf(asking, CancelledError)
+
+
 class PlaceTest(SynchronousTestCase):
     """host_of and is_public."""
 
@@ -150,6 +193,7 @@ class PlaceTest(SynchronousTestCase):
             "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
             "224.0.0.1", "255.255.255.255", "240.0.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
             "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::1",
+            "fec0::1", "::7f00:1", "::a01:203", "4000::1",
         ):  # fmt: skip
             self.assertFalse(is_public(ip), ip)
 

@@ -3,11 +3,14 @@ worth."""
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
+from OpenSSL.crypto import FILETYPE_ASN1, PKey, load_certificate
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -16,9 +19,11 @@ from tests.net.loop import End, Ends, Loop
 from twisted_mail_node.interfaces import ITlsSession
 from twisted_mail_node.net import tls_client
 from twisted_mail_node.net.certificates import Certificates
+from twisted_mail_node.net.https import Checked
+from twisted_mail_node.net.tls import TlsConnection, TlsSession
 from twisted_mail_node.net.tls_client import TlsClient
 from twisted_mail_node.net.tls_transport import SecureClient
-from twisted_mail_node.net.tls_trust import as_address
+from twisted_mail_node.net.tls_trust import Shown, as_address
 from twisted_mail_node.settings import Certificate, Settings, TlsSettings
 
 
@@ -67,6 +72,56 @@ class ClientCase(SynchronousTestCase):
         self.assertEqual(session.verified, not session.why)
         self.assertEqual(session.peer, issued.certificate)
         return session.why
+
+
+class OddTests(SynchronousTestCase):
+    """Certificates that OpenSSL takes and nobody can read."""
+
+    def handshake(self, kind: type[TlsConnection]) -> Any:
+        """Our end of a connection to a host that shows one of version 2, with extensions; and OpenSSL's error."""
+        issued = Authority().issue("mx.example.org")
+        octets = issued.certificate.public_bytes(Encoding.DER)
+        odd = octets.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1)
+        self.assertNotEqual(odd, octets)
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.use_certificate(load_certificate(FILETYPE_ASN1, odd))
+        context.use_privatekey(PKey.from_cryptography_key(issued.key))
+        host = SSL.Connection(context, None)
+        host.set_accept_state()
+        ours = TlsClient(Authority().put(Path(self.mktemp()))).connection("mx.example.org", kind)
+        if isinstance(ours, Checked):
+            ours.host, ours.left, ours.failed = "mx.example.org", 100_000, self.said.append
+        ends = (ours, host)
+        for _ in range(4):
+            for one, other in (ends, ends[::-1]):
+                with contextlib.suppress(SSL.WantReadError):
+                    one.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    other.bio_write(one.bio_read(100_000))
+        return ours
+
+    def setUp(self) -> None:
+        self.said: list[str] = []
+
+    def test_session(self) -> None:
+        """TLS goes on, and the certificate is not good; its chain is none."""
+        session = TlsSession(self.handshake(TlsConnection), "mx.example.org")
+        self.assertTrue(session.version)
+        self.assertEqual((session.verified, session.why), (False, "its certificate cannot be read"))
+        self.assertEqual((session.fault, session.chain), ("untrusted", ()))
+
+    def test_not_looked_at(self) -> None:
+        """A chain that nobody has looked at is not good, though nothing is known to be wrong with it."""
+        certificate = Authority().certificate
+        shown = Shown(None)
+        self.assertEqual(shown.problem(certificate), "its chain was not looked at")
+        shown.seen = True
+        self.assertEqual(Shown(None, shown).problem(certificate), "")
+
+    def test_https(self) -> None:
+        """By HTTPS nothing is said to such a host."""
+        self.assertRaises(SSL.Error, self.handshake, Checked)
+        self.assertEqual(self.said, ["the certificate of mx.example.org is not good: it cannot be read"])
 
 
 class BothWays:

@@ -13,6 +13,8 @@ from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
+#: More than goes out before a recipient was accepted.
+LONG = b"x" * 70 + b"\r\n" + (b"y" * 70 + b"\r\n") * 1000
 HELLO = b"Subject: hi\r\n\r\nhello\r\n"
 MAIL = b"MAIL FROM:<ann@example.org>\r\n"
 RCPT = b"RCPT TO:<joe@example.net>\r\n"
@@ -255,6 +257,30 @@ class ChunkingTests(Dialogue):
         self.assertEqual(self.status(sent)[:2], (Action.FAILED, "5.7.0"))
         self.node.send()
         self.assertEqual(host.heard(), b"RSET\r\n" + self.ALL)
+
+    def test_chunk_refused_before_the_next(self) -> None:
+        """A host that insists on RSET after a BDAT it refused returns no other mail for that: the one whose commands
+        were on their way already goes over another connection."""
+        first, second = self.node.send(content=LONG), self.node.send()
+        host = self.host("PIPELINING", "CHUNKING")
+        host.says("250 ok", "250 ok")
+        host.says("554 5.7.0 spam", "503 5.5.1 RSET first", "503 5.5.1 RSET first", "503 5.5.1 RSET first")
+        self.assertEqual(self.status(first)[:2], (Action.FAILED, "5.7.0"))
+        self.assertNoResult(second)
+        again = self.host("PIPELINING", "CHUNKING")
+        self.assertIsNot(again, host)
+        again.says("250 ok", "250 ok", "250 2.0.0 taken")
+        self.assertEqual(self.status(second).words, "250 2.0.0 taken")
+
+    def test_refused_after_a_chunk(self) -> None:
+        """Any other refusal of the next MAIL there is one; so is 503 after content that was taken."""
+        for final, mail in (("554 5.7.0 spam", "550 5.7.1 not from you"), ("250 ok", "503 5.5.1 no more")):
+            self.node = Node()
+            self.node.send(content=LONG)
+            second = self.node.send()
+            self.host("PIPELINING", "CHUNKING").says("250 ok", "250 ok")
+            self.node.hosts[0].says(final, mail, "503 no", "503 no")
+            self.assertEqual(self.status(second).words, mail)
 
     def test_without_pipelining(self) -> None:
         """BDAT comes after the replies to RCPT."""

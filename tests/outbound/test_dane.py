@@ -258,6 +258,13 @@ class AttackTests(SynchronousTestCase):
         if wrong != right:
             self.assertNotEqual(compare(TLSA(usage, selector, 0, wrong)).result, "")
 
+    def test_odd_version(self) -> None:
+        """A record that holds a certificate of a version there is none of is passed over."""
+        right = octets_of(ROOT.certificate, 0)
+        odd = right.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1)
+        self.assertNotEqual(odd, right)
+        self.assertEqual(usable([TLSA(2, 0, 0, odd), TLSA(3, 0, 0, odd)]), ())
+
     def test_long_chain(self) -> None:
         """Of an endless chain the first twelve are looked at."""
         chain = (OWN, *[STRANGER.certificate] * 20, *CHAIN[1:])

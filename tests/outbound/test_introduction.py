@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.remote import Host, Node, Resolver
+from tests.outbound.test_security import Policies, Sts
+from twisted_mail_node.dns.answer import TLSA, Answer
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
@@ -169,6 +171,22 @@ class StarttlsTests(Conversation):
         self.node.send(level="required")
         self.assertEqual(self.node.hosts[0].heard(), b"")
         self.assertEqual(len(self.node.hosts), 2)
+
+
+class BehindTests(Conversation):
+    """Octets behind the 220 to STARTTLS (attack T09)."""
+
+    def test_behind(self) -> None:
+        """Be they a reply or the beginning of one, there is no handshake, and the connection is at its end."""
+        for behind in (b"250 mx\r\n", b"250-mx\r\n", b"25"):
+            node = Node()
+            node.send(level="required")
+            host = node.hosts[0]
+            host.greets("STARTTLS")
+            host.protocol.dataReceived(b"220 begin\r\n" + behind)
+            self.assertTrue(host.transport.aborted, behind)
+            self.assertIsNone(host.transport.session)
+            self.assertNothingInClear(node)
 
 
 class BrokenTlsTests(Conversation):
@@ -385,6 +403,68 @@ class LevelTests(Conversation):
         self.assertEqual(node.hosts[0].greets("STARTTLS"), MAIL)
         node.send(level="required")
         self.assertEqual(node.hosts[1].greets("STARTTLS"), b"QUIT\r\n")
+
+
+class PolicyTests(Conversation):
+    """A domain whose MTA-STS policy is enforced, and a host that shows a certificate that is not good."""
+
+    def setUp(self) -> None:
+        self.node = Node(outbound={"policies": Policies(Sts(exchangers=("mx1.example.net", "mx2.example.net")))})
+
+    def test_not_good(self) -> None:
+        """The host is left, the next is asked, and no word of the mail is said to either."""
+        sent = self.node.send()
+        for number in (0, 1):
+            host = self.node.hosts[number]
+            self.assertEqual(host.secures("PIPELINING", why="it is self-signed"), b"QUIT\r\n")
+            host.says("221 bye")
+            self.assertNotIn(b"MAIL", host.transport.all_written)
+        status = self.status(sent)
+        self.assertEqual((status.action, status.reason), (Action.DELAYED, Reason.MTA_STS_FAILED))
+
+    def test_optional(self) -> None:
+        """A mail with ``TLS-Required: No`` goes there, over a connection that mail without it does not use."""
+        sent = self.node.send(tls_optional=True)
+        host = self.node.hosts[0]
+        self.assertEqual(host.secures("PIPELINING", why="it is self-signed"), GROUP)
+        self.relayed(host, sent)
+        host.heard()
+        self.node.send()
+        self.assertEqual((host.heard(), len(self.node.hosts)), (b"", 2))
+
+
+class AliasTests(Conversation):
+    """A host that is an alias, all of it signed."""
+
+    def name(self, usage: int) -> tuple[str, bool]:
+        """Whom the certificate must be for; and that no earlier session is resumed."""
+        table = {
+            ("mail.example.net", "A"): ("192.0.2.7",),
+            ("_25._tcp.real.example.com", "TLSA"): (TLSA(usage, 1, 1, b"\1" * 32),),
+        }
+        node = Node(Aliased(table, signed=True))
+        node.send(next_hop=SURE, level="verified")
+        host = node.hosts[0]
+        host.offers_tls()
+        session = host.transport.session
+        assert session is not None
+        return session.host, session.fresh
+
+    def test_usable(self) -> None:
+        """DANE: the TLSA base domain (RFC 7672 section 8.1). The chain must be seen, so nothing is resumed."""
+        self.assertEqual(self.name(3), ("real.example.com", True))
+
+    def test_unusable(self) -> None:
+        """With no record that can be used the certificate counts, and it must be for the host that was asked for."""
+        self.assertEqual(self.name(0), ("mail.example.net", False))
+
+
+class Aliased(Resolver):
+    """Every host is an alias of one."""
+
+    async def query(self, name: str, rdtype: str) -> Answer:
+        answer = await super().query(name, rdtype)
+        return answer._replace(canonical="real.example.com") if rdtype in ("A", "AAAA") else answer
 
 
 class RequireTlsTests(Conversation):

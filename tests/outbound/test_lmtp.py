@@ -118,6 +118,21 @@ class DialogueTests(StoreTest):
         store.says("250 c")
         self.assertEqual(self.told(second), [DONE])
 
+    def test_reply_for_the_refused(self) -> None:
+        """A store that answers the content for who was refused, too, does not refuse the next mail by that."""
+        first, second = self.send(*joes(2)), self.send(*joes(1))
+        store = self.store("PIPELINING")
+        self.assertTrue(store.says("250 ok", "250 ok", "550 5.1.1 nobody", "354 go").endswith(b"\r\n.\r\n"))
+        store.says("250 saved", "550 5.1.1 nobody")
+        self.assertEqual(self.told(first), [DONE, ("failed", "remote-refused")])
+        self.assertNoResult(second)
+        store.closes()
+        again = self.store("PIPELINING")
+        self.assertIsNot(again, store)
+        again.says("250 ok", "250 ok", "354 go")
+        again.says("250 saved")
+        self.assertEqual(self.told(second), [DONE])
+
     def test_null_reverse_path(self) -> None:
         """A bounce keeps its null reverse-path."""
         self.send(sender=None)

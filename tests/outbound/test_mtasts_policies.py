@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.outbound.test_mtasts import GOOD
@@ -119,6 +119,17 @@ class FindTest(PoliciesCase):
             self.events, [PolicyFetched("example.com", "enforce", ("mail.example.com", "*.example.net"), 0)]
         )
         self.assertIsNone(self.policies.last_problem("example.com"))
+
+    def test_stopped(self) -> None:
+        """After the stop nothing is asked, and a policy in force is so for the mail that is still under way."""
+        self.found()
+        self.policies.stop()
+        self.later(policies.ASK_AGAIN)
+        self.assertEqual(self.found().id, "1")
+        self.assertIsNone(self.find("example.org"))
+        self.assertEqual(self.resolver.asked, ["_mta-sts.example.com"])
+        self.later(10 * 365 * DAY)
+        self.assertIsNone(self.find())
 
     def test_none(self) -> None:
         """A domain without the record costs one question in five minutes; address literals cost none."""
@@ -243,14 +254,24 @@ class WaitingTest(PoliciesCase):
         self.finding()
         self.assertEqual(len(self.fetched), 2)
 
-    def test_bounded(self) -> None:
-        """Four fetches at a time, a thousand that wait, and mails to more domains go on without."""
+    def test_web_servers_that_never_answer(self) -> None:
+        """A dozen of them hold up the policy of no other domain."""
         self.file = None
+        for number in range(12):
+            self.resolver.ids[f"d{number}.example"] = "1"
+            self.finding(f"d{number}.example")
+        self.file = GOOD
+        self.assertIsNotNone(self.find())
+
+    def test_bounded(self) -> None:
+        """Some fetches at a time, some that wait, and mails to more domains go on without."""
+        self.file = None
+        self.policies._places = DeferredSemaphore(4)
         self.patch(policies, "WAITING_MAX", 10)
         domains = [f"d{number}.example" for number in range(12)]
         self.resolver.ids = dict.fromkeys(domains, "1")
         finding = [self.finding(domain) for domain in domains]
-        self.assertEqual(self.fetched, domains[: policies.FETCHES_MAX])
+        self.assertEqual(self.fetched, domains[:4])
         for each in finding[10:]:
             self.assertIsNone(self.successResultOf(each))
         for number in range(10):

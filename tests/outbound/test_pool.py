@@ -138,6 +138,33 @@ class PoolTests(SynchronousTestCase):
                 self.assertEqual(host.transport.all_written.endswith(b"QUIT\r\n"), mails == 2)
             self.assertEqual(self.relayed(sent), 5)
 
+    def test_old_connection(self) -> None:
+        """A connection takes no mail when what was decided about its host is old; the next mail gets a new one."""
+        sent = [self.node.send()]
+        host = self.node.hosts[0]
+        host.greets("PIPELINING")
+        for _ in range(34):
+            takes(host)
+            self.assertEqual(len(self.node.hosts), 1)
+            self.node.reactor.advance(9.0)
+            sent.append(self.node.send())
+        self.assertEqual(len(self.node.hosts), 2)
+        self.assertEqual(self.relayed(sent), 34)
+        self.assertTrue(host.transport.all_written.endswith(b"QUIT\r\n"))
+        self.assertIn(b"MAIL", self.node.hosts[1].greets("PIPELINING"))
+
+    def test_renewed_while_opening(self) -> None:
+        """Settings that change while a connection is being opened count for the mail that waits for it."""
+        sent = self.node.send()
+        host = self.node.hosts[0]
+        self.node.relay.renew()
+        self.assertEqual(host.greets("PIPELINING"), b"QUIT\r\n")
+        host.says("221 bye")
+        self.assertNoResult(sent)
+        self.node.hosts[1].greets("PIPELINING")
+        takes(self.node.hosts[1])
+        self.assertEqual(self.relayed([sent]), 1)
+
     def test_second_connection_refused(self) -> None:
         """A host that takes one connection only gets one: the mails stay in line for it."""
         sent = [self.node.send() for _ in range(15)]

@@ -306,6 +306,10 @@ class DaneTests(Case):
         need = self.need(demand(), Found(MX, 587, False, SIGNED, LIMIT))
         assert need.tlsa is not None
         self.assertEqual((need.tlsa.owner, need.tlsa.names), (f"_587._tcp.{MX}", (MX,)))
+        alias = SIGNED._replace(host="alias.example", canonical=MX)
+        need = self.need(demand(), Found("alias.example", 587, False, alias, LIMIT))
+        assert need.tlsa is not None
+        self.assertEqual(need.tlsa.names, (MX,))
         need = self.need(demand(), by_mx(SIGNED))
         assert need.tlsa is not None
         self.assertEqual(need.tlsa.names, (MX, "example.net"))
@@ -359,6 +363,22 @@ class StsTests(Case):
         self.security = self.make(OutboundSettings(mta_sts=False))
         self.assertIsNone(self.found(Sts()))
         self.assertEqual(self.policies.asked, [])
+
+    def test_rule_and_pin(self) -> None:
+        """A route without TLS does not switch the policy off where a rule or ``outbound.pin`` wants TLS."""
+        security = self.make(OutboundSettings(pin=("example.net",)), levels=Levels(example_net="encrypted"))
+        self.security.policies = security.policies = Policies(Sts())
+        rows: list[tuple[TlsLevel | None, Security, bool]] = [
+            ("required", self.security, True),
+            ("opportunistic", self.security, True),
+            ("none", self.security, False),
+            (None, self.security, False),
+            (None, security, True),
+        ]
+        for level, asked, expected in rows:
+            limit = LIMIT._replace(tls=level)
+            finding = Deferred.fromCoroutine(asked.policy(demand("none"), "example.net", True, limit))
+            self.assertEqual(self.successResultOf(finding) is not None, expected, level)
 
     def test_enforce(self) -> None:
         """A host that the policy names must show a verified certificate (RFC 8461 section 4)."""

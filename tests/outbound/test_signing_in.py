@@ -240,6 +240,19 @@ class RefusalTests(SignInTest):
         )
         self.assertEqual([event.reason for event in node.failed], ["sign-in-refused"])
 
+    def test_echo(self) -> None:
+        """A host that repeats the password as it closes the connection, or with what is no reply, does not get it into
+        our log either."""
+        for said, words in (
+            (f"421 4.7.0 too often: {PLAIN}", "421 4.7.0 too often: ***"),
+            (PLAIN, "what the host said to AUTH is no reply"),
+            (f"334-{PLAIN}\r\n235 {PLAIN}", "what the host said to AUTH is no reply"),
+        ):
+            host = self.start().hosts[0]
+            host.secures("AUTH PLAIN")
+            host.says(said)
+            self.assertIn(words, self.status().words)
+
     def test_not_now(self) -> None:
         """454 is a delay, too."""
         host = self.start().hosts[0]

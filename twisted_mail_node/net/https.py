@@ -18,6 +18,7 @@ from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -31,6 +32,7 @@ from twisted_mail_node.dns.wire import name_key
 from twisted_mail_node.interfaces import IResolver
 from twisted_mail_node.net.tls import TlsConnection
 from twisted_mail_node.net.tls_client import TlsClient
+from twisted_mail_node.net.tls_names import UNREADABLE
 from twisted_mail_node.net.tls_trust import name_problem
 from twisted_mail_node.smtp.reply import printable
 from twisted_mail_node.waiting import DeadlineError, within
@@ -46,6 +48,7 @@ WORDS_MAX = 200
 AGENT = "mailnode"
 
 _NAT64 = ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ip_network("2000::/3")
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+\Z")
 
 
@@ -163,11 +166,14 @@ class Checked(TlsConnection):
     def do_handshake(self) -> None:
         """Nothing of ours is sent before this has returned."""
         super().do_handshake()
-        certificate = self.get_peer_certificate(as_cryptography=True)
-        if certificate is None:
-            problem = "it showed none"
+        try:
+            certificate = self.get_peer_certificate(as_cryptography=True)
+        except UNREADABLE:
+            problem = "it cannot be read"
         else:
-            problem = self.shown.problem(certificate) or name_problem(certificate, self.host)
+            problem = "it showed none"
+            if certificate is not None:
+                problem = self.shown.problem(certificate) or name_problem(certificate, self.host)
         if problem:
             self.failed(f"the certificate of {self.host} is not good: {problem}")
             raise SSL.Error([("", "", "certificate verify failed")])
@@ -216,6 +222,9 @@ class _Place:
             endpoint: Any = wrapClientTLS(self, self._https.endpoint(ip, self._port))
             try:
                 protocol = await endpoint.connect(factory)
+            except (CancelledError, ConnectingCancelledError):
+                # it is over: who answered now would have a connection that nobody cuts
+                raise CancelledError from None
             except Exception as error:
                 self.problem = f"{self._host} [{ip}] cannot be reached: {_words(error)}"
             else:
@@ -332,6 +341,8 @@ def is_public(ip: str) -> bool:
             return False
         if inner is not None:
             address = inner
+        elif address not in _GLOBAL_UNICAST:
+            return False  # site-local, IPv4 in the last octets, and what nobody was given
     return address.is_global and not address.is_multicast
 
 

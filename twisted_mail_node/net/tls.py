@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSS
 from zope.interface import implementer
 
 from twisted_mail_node.interfaces import ITlsSession
+from twisted_mail_node.net.tls_names import UNREADABLE
 from twisted_mail_node.net.tls_openssl import was_resumed
 from twisted_mail_node.net.tls_transport import become_secure, fits
 from twisted_mail_node.net.tls_trust import Shown, name_problem
@@ -116,11 +117,11 @@ class TlsSession:
             return ()
         try:
             return tuple(self._connection.get_peer_cert_chain(as_cryptography=True) or ())
-        except ValueError:
+        except UNREADABLE:
             pass
         try:
             return () if self.peer is None else (self.peer,)  # one of the others cannot be read
-        except ValueError:
+        except UNREADABLE:
             return ()
 
     @property
@@ -130,7 +131,7 @@ class TlsSession:
             return ""
         try:
             peer = self.peer
-        except ValueError:
+        except UNREADABLE:
             return "untrusted"
         if peer is None or self._connection.shown.problem(peer):
             return "expired" if self._connection.shown.is_expired else "untrusted"
@@ -156,7 +157,7 @@ class TlsSession:
             return "it was not asked for a certificate"
         try:
             peer = self.peer
-        except ValueError:
+        except UNREADABLE:
             return "its certificate cannot be read"
         if peer is None:
             return "it showed no certificate"

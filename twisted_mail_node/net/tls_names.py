@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from twisted_mail_node.smtp.reply import printable
 
 T = TypeVar("T")
 
+#: What is raised when a certificate, or a part of it, is not as it should be. OpenSSL takes such ones, and any host may
+#: show one, or hold one in its TLSA records.
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 #: Octets of a domain name (RFC 1035 section 2.3.4).
 NAME_MAX = 253
 #: Names of one certificate that are looked at.
@@ -23,7 +33,7 @@ def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         found = extension.value.get_values_for_type(x509.DNSName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         found = [
             attribute.value
             for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

@@ -9,7 +9,7 @@ from cryptography.x509 import Certificate
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
-from twisted_mail_node.net.tls_names import names_of
+from twisted_mail_node.net.tls_names import UNREADABLE, names_of
 
 #: Names of a certificate that a sentence quotes.
 NAMES_SHOWN = 3
@@ -117,6 +117,6 @@ def name_problem(certificate: Certificate, host: str) -> str:
             return f"it names no host, not {host}"
         more = " …" if len(names) > NAMES_SHOWN else ""
         return f"it is for {', '.join(names[:NAMES_SHOWN])}{more}, not {host}"
-    except (CertificateError, ValueError) as error:
+    except (CertificateError, *UNREADABLE) as error:
         return f"its names cannot be compared with {host}: {error}"
     return ""

@@ -28,6 +28,10 @@ from twisted_mail_node.smtp.stuffing import BareNewlineError
 from twisted_mail_node.threads import in_thread
 from twisted_mail_node.waiting import pause
 
+#: Seconds after which a connection takes no more mail: TLSA records and policies change, and what was decided about a
+#: host holds for those who came before.
+AGE_MAX = 300.0
+
 _log = Logger()
 
 
@@ -88,6 +92,7 @@ class RelayConnection(Introduction):
         self._mails_max = mails_max
         self._recipients_max = RECIPIENTS_MAX
         self._leaving = False
+        self._until = 0.0
         self._dirty = False  # the host has a transaction that came to nothing
         self._rest: Job | None = None  # has recipients for a transaction after the one under way
         self._current: Transaction | None = None
@@ -128,6 +133,7 @@ class RelayConnection(Introduction):
             offered = self._offered
             self._mails_max = min(self._mails_max, offered.mail_max or self._mails_max)
             self._recipients_max = min(RECIPIENTS_MAX, offered.rcpt_max or RECIPIENTS_MAX)
+            self._until = self._now() + AGE_MAX
             self.introduced.callback(None)
             while True:
                 transaction = self._next()
@@ -146,7 +152,7 @@ class RelayConnection(Introduction):
 
     def _next(self) -> Transaction | None:
         """What is to be sent next: the rest of the job in hand, or the job that has waited longest."""
-        while not self._leaving and self.mails < self._mails_max:
+        while not self._leaving and self.mails < self._mails_max and self._now() < self._until:
             job = self._rest or self._owner.take(self)
             self._rest = None
             if job is None:
@@ -205,12 +211,16 @@ class RelayConnection(Introduction):
 
     async def _group(self, transaction: Transaction) -> Reply | None:
         """The replies to a group of commands (RFC 2920), as far as DATA; the group is written unless it has been."""
+        doubtful = transaction.opened and self._dirty  # written before it was known that RSET is needed
         if not transaction.opened:
             self._check_silence()
             self._write(self._opening(transaction))
         if transaction.reset:
             await self._reply(self._times.mail)
-        transaction.mail_answered(await self._reply(self._times.mail))
+        reply = await self._reply(self._times.mail)
+        if doubtful and reply.code == 503:
+            raise Broken(Reason.BAD_REPLY, "4.5.0", f"after content it had refused the host answered {reply}", reply)
+        transaction.mail_answered(reply)
         for number in transaction.numbers:
             transaction.rcpt_answered(number, await self._reply(self._times.rcpt))
         return await self._reply(self._times.data) if transaction.way is Way.DATA else None
@@ -283,7 +293,11 @@ class RelayConnection(Introduction):
 
     def _follow(self) -> bytes:
         """The opening of the next mail, when one waits (RFC 2920 section 3.1); ``b""`` otherwise."""
+        current = self._current
         if not self._offered.pipelining:
+            return b""
+        if current is not None and current.per_recipient and len(current.accepted) < len(current.numbers):
+            # Some stores give a reply for who was refused, too: it would be taken for one to the next mail's MAIL.
             return b""
         self._following = following = self._next()
         return b"" if following is None else self._opening(following)

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL.crypto import X509, Error, X509Store, X509StoreContext, X509StoreContextError, X509StoreFlags
 
 from twisted_mail_node.dns.answer import TLSA
+from twisted_mail_node.net.tls_names import UNREADABLE
 from twisted_mail_node.net.tls_trust import name_problem
 
 #: Certificate usages that count in SMTP; 0 and 1 (PKIX-TA, PKIX-EE) do not (RFC 7672 section 3.1.3).
@@ -127,7 +128,7 @@ def _fits(record: TLSA, certificate: Certificate) -> bool:
             octets = certificate.public_bytes(Encoding.DER)
         else:
             octets = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
     if record.matching_type == _SHA_256:
         octets = sha256(octets).digest()
@@ -169,7 +170,7 @@ def _path(
     except X509StoreContextError as error:
         result = EXPIRED if error.errors[0] in _NOT_YET_OR_EXPIRED else UNTRUSTED
         return Match(f"no valid path leads to the trust anchor of its TLSA records: {error}", result)
-    except (Error, ValueError) as error:
+    except (Error, *UNREADABLE) as error:
         return Match(f"its chain cannot be read: {error}", INVALID)
     if not _is_for_servers(own):
         return Match("it is not made for a server", UNTRUSTED)
@@ -185,7 +186,7 @@ def _is_for_servers(certificate: Certificate) -> bool:
         purposes = certificate.extensions.get_extension_for_class(ExtendedKeyUsage).value
     except ExtensionNotFound:
         return True
-    except (ValueError, UnsupportedAlgorithm):
+    except UNREADABLE:
         return False
     return ExtendedKeyUsageOID.SERVER_AUTH in purposes or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in purposes
 
@@ -193,7 +194,7 @@ def _is_for_servers(certificate: Certificate) -> bool:
 def _certificate(octets: bytes) -> Certificate | None:
     try:
         return load_der_x509_certificate(octets)
-    except ValueError:
+    except UNREADABLE:
         return None
 
 

@@ -177,7 +177,8 @@ class Introduction(SigningIn, ABC):
             raise Broken(Reason.BAD_REPLY, "4.5.0", "octets came behind its reply to STARTTLS")
         self._arm(times.handshake)
         try:
-            if need.tlsa is None:
+            if need.tlsa is None or not need.tlsa.records:
+                # Also where no record can be used: what is verified then is the host, not what it is an alias of.
                 session = starter.secure(self.transport, self.host)
             else:
                 # RFC 7672 section 8.1: SNI is the TLSA base domain. The chain must be seen, so nothing is resumed.

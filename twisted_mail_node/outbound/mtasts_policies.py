@@ -44,8 +44,8 @@ REFRESH_AGAIN = 3_600.0
 #: Seconds between two looks for such policies, and how many are begun at one look.
 LOOK_EVERY = 600.0
 REFRESHED_AT_ONCE = 200
-#: Fetches at a time: a fetch may take a minute.
-FETCHES_MAX = 4
+#: Fetches at a time: a fetch may take a minute, and a few web servers that never answer must not hold up the others.
+FETCHES_MAX = 20
 #: Fetches that may wait for their place; with more, a domain goes without for five minutes.
 WAITING_MAX = 1_000
 #: Seconds a mail waits for a policy. Slow web servers must not hold up the mail of others for longer.
@@ -146,8 +146,13 @@ class StsPolicies:
     async def find(self, domain: str) -> StsPolicy | None:
         """The policy in force; ``None`` where there is none, or its mode is ``none``. Takes ``FIND_TIME`` at most."""
         key = name_key(domain)
-        if not self.enabled or self._stopped or key is None:
+        if not self.enabled or key is None:
             return None
+        if self._stopped:
+            # nothing is asked any more; what is in force is so for the mail that is still under way
+            last = self._known.get(key)
+            policy = None if last is None else last.in_force(self._clock.seconds())
+            return None if policy is None or policy.mode == "none" else policy
         known = self._known.get(key) or self._others.get(key) or _Known()
         self._keep(key, known)
         self._use(key, known)

@@ -77,6 +77,7 @@ class Pool:
         self._open_again = 0.0
         self._timer: IDelayedCall | None = None
         self._closing = False
+        self._renewals = 0
 
     def submit(self, job: Job) -> None:
         """Send it as soon as may be."""
@@ -110,7 +111,12 @@ class Pool:
             connection.abort()
 
     def renew(self) -> None:
-        """The settings have changed: let every connection end after the mail it carries."""
+        """The settings have changed: let every connection end after the mail it carries. One that is being opened by
+        what they said before carries none."""
+        self._renewals += 1
+        self._renew()
+
+    def _renew(self) -> None:
         for connection in list(self._ready):
             connection.leave()
 
@@ -269,6 +275,7 @@ class Pool:
         """Connect to the first host that is ready for mail; when there is none, say so to the jobs that wait."""
         failures: list[DeliveryStatus] = []
         skipped = False
+        renewals = self._renewals
         try:
             targets = await self._targets()
             if targets:
@@ -282,6 +289,8 @@ class Pool:
                 failure = await self._try(target)
                 if failure is None:
                     self._opening -= 1
+                    if renewals != self._renewals:
+                        self._renew()
                     return
                 failures.append(failure)
                 if failure.reason is not Reason.NO_SOURCE:

@@ -272,7 +272,7 @@ class RelayManager:
             allow_loopback=self._allow_loopback,
         )
         limit = self._limit(demand, places)
-        policy = await self._security.policy(demand, host, mx)
+        policy = await self._security.policy(demand, host, mx, limit)
         return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
 
     def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:

@@ -28,6 +28,7 @@ from twisted_mail_node.outbound.need import (
 )
 from twisted_mail_node.outbound.tls_outcome import Notes, TlsOutcome
 from twisted_mail_node.outbound.tlsa import find_tlsa
+from twisted_mail_node.queue.limits import Limit
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import OutboundSettings
 from twisted_mail_node.settings_routes import fits
@@ -97,14 +98,17 @@ class Security:
         """Let other switches be in force."""
         self._settings = settings
 
-    async def policy(self, demand: Demand, domain: str, mx: bool) -> Policy | None:
+    async def policy(self, demand: Demand, domain: str, mx: bool, limit: Limit | None = None) -> Policy | None:
         """The MTA-STS policy for a next hop found by MX; ``None`` where there is none, or none that asks for anything.
 
-        It is the next hop's own, also when a route leads there.
+        It is the next hop's own, also when a route leads there (RFC 8461 section 3.4).
+
+        :param limit: what our settings say of the next hop: a route without TLS is nothing to a rule that wants it.
         """
         if not mx or self.policies is None or not self._settings.mta_sts:
             return None
-        if demand.level == "none" and not demand.require_tls:
+        asked = demand.require_tls or demand.level != "none" or (limit is not None and limit.tls not in (None, "none"))
+        if not asked and not self._before(domain):
             return None
         found = await self.policies.find(domain)
         return found if found is not None and found.mode in ("enforce", "testing") else None

@@ -111,11 +111,11 @@ class SigningIn(Wire, ABC):
         assert isinstance(response, Response)
         line, initial = f"AUTH {mechanism}", _line(response, secrets)
         if response.octets is None or len(line) + len(initial) + 3 > COMMAND_MAX:
-            reply = await self._said(line)
+            reply = await self._said(line, secrets)
             if response.octets is not None and reply.code == 334:
-                reply = await self._said(initial)
+                reply = await self._said(initial, secrets)
         else:
-            reply = await self._said(f"{line} {initial or '='}")  # RFC 4954 section 4: = is an empty one
+            reply = await self._said(f"{line} {initial or '='}", secrets)  # RFC 4954 section 4: = is an empty one
         while reply.code == 334:
             challenge = from_base64("".join(reply.text).strip())
             if challenge is None and mechanism != "LOGIN":  # which has servers that ask in clear words
@@ -127,16 +127,27 @@ class SigningIn(Wire, ABC):
             except StopIteration:
                 raise WrongServer(f"it asks for more than {mechanism} says") from None
             response = wanted
-            reply = await self._said(_line(response, secrets))
+            line = _line(response, secrets)
+            reply = await self._said(line, secrets)
         if reply.is_positive and not response.last:
             raise WrongServer("it said yes before it had shown that it knows the password")
         if not reply.is_positive and reply.code < 400:
             raise WrongServer(f"it answered with {reply.code}")
         return reply, secrets
 
-    async def _said(self, line: str) -> Reply:
-        self._ask(f"{line}\r\n".encode("ascii"))
-        return await self._reply(AUTH_TIME)
+    async def _said(self, line: str, secrets: list[str]) -> Reply:
+        """:raises Broken: the connection is over; its words hold nothing of what the host repeats of ours."""
+        try:
+            self._ask(f"{line}\r\n".encode("ascii"))
+            return await self._reply(AUTH_TIME)
+        except Broken as broken:
+            reply, reason, status = broken.reply, broken.reason, broken.status
+            if reply is not None:
+                reply = reply._replace(text=(_without(" ".join(reply.text), secrets),))
+                raise Broken(reason, status, str(reply), reply) from None
+            if reason is Reason.BAD_REPLY:  # which quotes a piece of it
+                raise Broken(reason, status, "what the host said to AUTH is no reply") from None
+            raise
 
     async def _not_signed_in(self, words: str, status: str = "4.7.0") -> NoReturn:
         """QUIT, and the mail waits. :raises Broken: always."""
