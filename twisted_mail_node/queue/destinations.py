@@ -221,7 +221,9 @@ class Destinations:
             if destination.promised > now and destination.until <= now:
                 self._look_back(destination, now)  # nobody came by whose answer would have led here
             elif max(destination.used, destination.until) + FORGET_AFTER <= now and destination.frozen is None:
-                self._forget(destination)
+                pace = destination.share.pace if destination.share is not None else None
+                if pace is None or not pace.remembers(now):  # 100 a day are not 100 anew after two quiet hours
+                    self._forget(destination)
 
     def stop(self) -> None:
         """Wake everyone who waits, with a refusal that says ``stopping``."""
@@ -264,6 +266,7 @@ class Destinations:
     def _forget(self, destination: Destination) -> None:
         del self._known[destination.name]
         self._lines.closed -= bool(destination.until)
+        destination.until = 0.0  # a delivery from before its suspension may still come back
         self._join(destination, None)
 
     def _obey(self, destination: Destination) -> None:
