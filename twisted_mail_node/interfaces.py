@@ -128,7 +128,7 @@ class ISpool(Interface):
 
     def give_up(queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
         """Note a final status for held and delayed recipients and let them be due at ``due``, to be reported; gives the
-        queue ids found.
+        queue ids found. Those with a final status keep theirs.
 
         :param cause: its code.
         """

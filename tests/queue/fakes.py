@@ -322,7 +322,12 @@ class FakeSpool:
             for queue_id in self._known(queue_ids):
                 mail = self.mails[queue_id]
                 waiting = [entry for entry in mail.entries if entry.state in (State.DELAYED, State.HELD)]
-                given_up = [entry._replace(state=State.DELAYED, due=due, last=status, cause=cause) for entry in waiting]
+                given_up = [
+                    entry._replace(state=State.DELAYED, due=due)
+                    if entry.last is not None and entry.last.action is not Action.DELAYED
+                    else entry._replace(state=State.DELAYED, due=due, last=status, cause=cause)
+                    for entry in waiting
+                ]
                 self._put(mail, *given_up)
             return self._known(queue_ids)
 
