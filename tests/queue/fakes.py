@@ -333,13 +333,14 @@ class FakeSpool:
 
         return self._answer("give_up", work)
 
-    def hasten(self, destination: str, now: float, until: float, limit: int) -> Deferred[int]:
+    def hasten(self, destination: str, now: float, until: float, limit: int, since: float) -> Deferred[int]:
         def work() -> int:
             wanted = [
                 (entry.due, mail.queue_id, entry)
                 for mail in self.mails.values()
                 for entry in mail.entries
                 if entry.state is State.DELAYED and entry.destination == destination and now < entry.due <= until
+                if not any(one.number == entry.number and one.when > since for one in self.tried.get(mail.queue_id, ()))
             ]
             wanted.sort(key=lambda one: one[:2])
             for _, queue_id, entry in wanted[:limit]:

@@ -3,8 +3,8 @@
 A pass is one look at a mail's recipients; its groups are carried side by side, and a slow next hop must not keep what
 the others have to say for as long as an attempt may last. So what there is to tell is told when the last group is
 through, or ``TOGETHER`` seconds after the first had something to tell; what comes later waits as long again at most.
-What is told late is also recorded late: after a crash within that time it is tried once more. A node that stops does not
-wait: what is gathered is told and recorded at once.
+What is told late is also recorded late: after a crash within that time it is tried once more. A node that stops
+does not wait: what is gathered is told and recorded at once.
 """
 
 from __future__ import annotations

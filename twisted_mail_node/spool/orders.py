@@ -35,7 +35,7 @@ REROUTE = (
     "UPDATE recipient SET next_hop = :next_hop,"
     f" due = iif(state = 1 AND cause <> '{HELD_BACK}', :due, due) {_OF_THESE} < 3"
 )
-#: What is final already and only waits to be reported stays what it is: nobody is told that a mail failed which arrived.
+#: What is final already and only waits to be reported stays that: nobody is told that a mail failed which arrived.
 _FINAL = "last IS NOT NULL AND json_valid(last) AND json_extract(last, '$[0]') <> 'delayed'"
 GIVE_UP = (
     f"UPDATE recipient SET state = 1, due = :due, last = iif({_FINAL}, last, :last),"
