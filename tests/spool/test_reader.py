@@ -199,3 +199,20 @@ class WaitingTests(StoreCase):
         self.assertEqual(len(reader._idle), 2)
         reader.close()
         self.assertRaises(SpoolError, reader.count)
+
+    def test_another_takes_the_last(self) -> None:
+        """Another thread may take the connection that was there a moment ago: then it is one more."""
+
+        class Taken(list[Any]):
+            """As it looks when somebody else was quicker."""
+
+            def __len__(self) -> int:
+                return 1
+
+        reader = self.store._reader
+        idle, reader._idle = reader._idle, Taken()
+        try:
+            self.assertEqual(reader.count()["mails"], 0)
+        finally:
+            reader._idle = [*idle, *iter(reader._idle)]
+        self.assertEqual(len(reader._idle), 2)

@@ -87,7 +87,10 @@ class Reader:
             if self._closed:
                 raise SpoolError("the spool is closed")
             try:
-                connection = self._idle.pop() if self._idle else open_reader(self._path)
+                try:
+                    connection = self._idle.pop()
+                except IndexError:  # asked so, not looked at before: another thread may have taken the last meanwhile
+                    connection = open_reader(self._path)
                 try:
                     return work(connection)
                 finally:
