@@ -372,7 +372,7 @@ class Attempts:
                 await within(
                     self._clock,
                     NOTIFY_TIME,
-                    self._notify(mail, told, self._outcomes.end(mail, notices[0][0].destination)),
+                    self._notify(mail, told, self._outcomes.end_of(mail, notices)),
                 )
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)
