@@ -170,6 +170,12 @@ class Destination:
         self.steps = 0
         self.window += 1
 
+    def expect(self, now: float, until: float) -> None:
+        """Mails may have gone back to the spool that come until then."""
+        if self.promised <= now:
+            self.promising = now
+        self.promised = max(self.promised, until)
+
     def promise(self, now: float, earliest: float, a_second: float) -> float:
         """The next of the times at which mails come back, ``a_second`` of them in a second."""
         if self.promised <= now:

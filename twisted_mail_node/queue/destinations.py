@@ -23,7 +23,7 @@ from twisted_mail_node.events import DestinationChanged, Publish
 from twisted_mail_node.message.cause import Cause, understand
 from twisted_mail_node.message.precedence import ORDINARY, URGENT
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.queue.destination import Destination, Place, Refusal
+from twisted_mail_node.queue.destination import FROZEN_TIME, Destination, Place, Refusal
 from twisted_mail_node.queue.hearing import hear
 from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.lines import RATE_TIME, WAITING_TIME, Lines
@@ -201,6 +201,7 @@ class Destinations:
         self._publish(
             DestinationChanged(next_hop, "thawed", destination.window, "an operator lets mail go there again")
         )
+        destination.expect(now, now + 2 * FROZEN_TIME)  # what the process before this one put off comes back, too
         self._look_back(destination, now)
 
     def limits_changed(self) -> None:
