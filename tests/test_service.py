@@ -307,6 +307,14 @@ class StartTest(NodeCase):
         self.assertEqual(self.observer.names(), ["SpoolDamaged", "CertificatesLoaded", "NodeStarted"])
         self.assertIn(b"250 2.0.0 Queued as", self.mail())
 
+    def test_damaged_state(self) -> None:
+        """What was learned and cannot be read any more is set aside, and said; the node runs without it."""
+        self.state.mkdir(parents=True, mode=0o700)
+        (self.state / "state.sqlite").write_bytes(b"this is no database " * 1000)
+        self.start()
+        self.assertEqual(self.observer.names(), ["StateDamaged", "CertificatesLoaded", "NodeStarted"])
+        self.assertIn(b"250 2.0.0 Queued as", self.mail())
+
     def test_recovered(self) -> None:
         """What a node left in its spool is counted at the next start, and tried."""
         node = self.start(tables='[[route]]\ndomain = "*"\nnext_hop = "[127.0.0.1]:2500"\n')

@@ -347,6 +347,14 @@ class SpoolDamaged(NamedTuple):
     words: str
 
 
+class StateDamaged(NamedTuple):
+    """What the node had learned (``state.sqlite``: suppressed addresses, freezes, levels and results of TLS) could not
+    be read and was set aside at ``path``; the node goes on without."""
+
+    path: str
+    words: str
+
+
 Event = (
     NodeStarted
     | NodeStopped
@@ -390,6 +398,7 @@ Event = (
     | TlsReportSent
     | TlsReportFailed
     | SpoolDamaged
+    | StateDamaged
 )
 
 Publish = Callable[[Event], None]

@@ -128,14 +128,14 @@ class ISpool(Interface):
 
     def give_up(queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
         """Note a final status for held and delayed recipients and let them be due at ``due``, to be reported; gives the
-        queue ids found.
+        queue ids found. Those with a final status keep theirs.
 
         :param cause: its code.
         """
 
-    def hasten(destination: str, now: float, until: float, limit: int) -> Deferred[int]:
-        """Let up to ``limit`` recipients be due now that are delayed, were last bound for ``destination``, and are due
-        after now and until ``until``; the first due first. Gives how many."""
+    def hasten(destination: str, now: float, until: float, limit: int, since: float) -> Deferred[int]:
+        """Let up to ``limit`` recipients be due now that are delayed, were last bound for ``destination``, are due
+        after now and until ``until``, and were not tried after ``since``; the first due first. Gives how many."""
 
     def remove(queue_ids: Sequence[str]) -> Deferred[list[str]]:
         """Forget mails, whatever their state, without a DSN; gives the queue ids found."""

@@ -33,6 +33,7 @@ from twisted_mail_node.events import (
     SettingsLoaded,
     SettingsRefused,
     SpoolDamaged,
+    StateDamaged,
 )
 from twisted_mail_node.inbound.factory import ESMTPFactory
 from twisted_mail_node.interfaces import IMailObserver, IPolicy
@@ -200,6 +201,8 @@ class MailNode(MultiService):
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
+        if parts.state.damaged is not None:
+            self.publish(StateDamaged(str(parts.state.damaged), parts.state.words))
         self._keys = srs_keys(settings)
         parts.directory = Directory(settings, self._keys, reactor.seconds)
         self._build_doors()

@@ -322,19 +322,25 @@ class FakeSpool:
             for queue_id in self._known(queue_ids):
                 mail = self.mails[queue_id]
                 waiting = [entry for entry in mail.entries if entry.state in (State.DELAYED, State.HELD)]
-                given_up = [entry._replace(state=State.DELAYED, due=due, last=status, cause=cause) for entry in waiting]
+                given_up = [
+                    entry._replace(state=State.DELAYED, due=due)
+                    if entry.last is not None and entry.last.action is not Action.DELAYED
+                    else entry._replace(state=State.DELAYED, due=due, last=status, cause=cause)
+                    for entry in waiting
+                ]
                 self._put(mail, *given_up)
             return self._known(queue_ids)
 
         return self._answer("give_up", work)
 
-    def hasten(self, destination: str, now: float, until: float, limit: int) -> Deferred[int]:
+    def hasten(self, destination: str, now: float, until: float, limit: int, since: float) -> Deferred[int]:
         def work() -> int:
             wanted = [
                 (entry.due, mail.queue_id, entry)
                 for mail in self.mails.values()
                 for entry in mail.entries
                 if entry.state is State.DELAYED and entry.destination == destination and now < entry.due <= until
+                if not any(one.number == entry.number and one.when > since for one in self.tried.get(mail.queue_id, ()))
             ]
             wanted.sort(key=lambda one: one[:2])
             for _, queue_id, entry in wanted[:limit]:

@@ -28,7 +28,8 @@ from twisted_mail_node.queue.destinations import (
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.lines import RATE_TIME
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.settings import QueueSettings
+from twisted_mail_node.settings import DestinationRule, QueueSettings
+from twisted_mail_node.settings_routes import Rate
 
 HOP = "example.net"
 
@@ -305,6 +306,39 @@ class DestinationsTests(SynchronousTestCase):
         self.clock.advance(FORGET_AFTER)
         self.destinations.sweep()
         self.assertEqual([known["destination"] for known in self.destinations.status()], ["busy.example"])
+
+    def test_paced_destinations_are_remembered(self) -> None:
+        """While what went there counts for its rate it is not forgotten: a day's mails are no more after a quiet hour
+        or two."""
+        rule = DestinationRule.model_construct(
+            **{
+                **{name: field.default for name, field in DestinationRule.model_fields.items()},
+                "domains": (HOP,),
+                "rates": (Rate(2, 86400),),
+            }
+        )
+        self.destinations = Destinations(
+            clock=self.clock, publish=self.events.append, random=lambda: 0.5, limits=Limits((rule,), QueueSettings())
+        )
+        for _ in range(2):
+            self.destinations.leave(self.place(), [RELAYED])
+        self.clock.advance(FORGET_AFTER + 1)
+        self.destinations.sweep()
+        self.assertEqual(self.refusal(self.enter()).status.reason, Reason.PACED)
+        self.clock.advance(86400.0)
+        self.destinations.sweep()
+        self.assertEqual(self.destinations.status(), [])
+
+    def test_answers_after_it_was_forgotten(self) -> None:
+        """A delivery that was under way before a suspension ends after all is forgotten: nothing is counted twice."""
+        late, *failing = [self.place() for _ in range(1 + FAILURES_AT_MOST)]
+        for place in failing:
+            self.destinations.leave(place, [UNREACHABLE])
+        self.clock.advance(SUSPENSION_AT_MOST + FORGET_AFTER)
+        self.destinations.sweep()
+        self.assertEqual(self.destinations.status(), [])
+        self.destinations.leave(late, [RELAYED])
+        self.assertEqual(self.destinations._lines.closed, 0)
 
     def test_memory_is_bounded(self) -> None:
         """However many destinations there are, the idle ones beyond the bound are forgotten first."""

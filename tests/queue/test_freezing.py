@@ -134,6 +134,26 @@ class FreezingTests(SynchronousTestCase):
         self.assertEqual(len(after.spool.finished), 1)
         self.assertEqual(World(lambda request: RELAYED, freezes=kept).queue.frozen(), [])
 
+    def test_thaw_after_a_restart(self) -> None:
+        """A thaw brings back what the process before put off, though nothing came since: what was never tried, and what
+        was."""
+        kept = Kept()
+        answers = [LATER]
+        before = World(lambda request: answers.pop() if answers else RELAYED, freezes=kept)
+        sent = [before.send("joe@example.net")]
+        before.pass_time(1)
+        before.queue.freeze("example.net", "")
+        sent += [before.send("joe@example.net") for _ in range(300)]
+        before.pass_time(200)
+        before.queue.stop(1)
+        after = World(lambda request: RELAYED, freezes=kept, after=before)
+        after.pass_time(30)
+        self.assertEqual(after.agent.requests, [])
+        after.queue.thaw("example.net")
+        after.pass_time(10, step=0.25)
+        self.assertEqual(sorted(after.spool.finished), sorted(sent))
+        self.assertLess(after.queue._destinations._known["example.net"].promised, after.clock.seconds() + 1)
+
     def test_lifetime(self) -> None:
         """Frozen mail keeps its lifetime: at its end it is given up and reported."""
         world = World(lambda request: RELAYED, lifetime=FROZEN_TIME * 3.5, delay_notices=())

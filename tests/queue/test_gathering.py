@@ -90,3 +90,22 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([sorted(told) for told in self.reported()], [["a@one.example", "b@two.example"]])
         self.assertEqual(len(self.world.agent.requests), requests)
         self.flushLoggedErrors(RuntimeError)
+
+    def test_node_stops(self) -> None:
+        """A node that stops does not wait for the slow: what was delivered and is to be reported is reported and
+        recorded at once, so that the next start does not deliver it again; the same for what comes meanwhile."""
+        self.answer = DELIVERED
+        second: Deferred[Any] = Deferred()
+        answers = {"slow.example": self.slow, "second.example": second}
+        self.world = World(lambda request: answers.get(request.next_hop, DELIVERED))
+        self.world.send("a@one.example", "b@second.example", "c@slow.example", notify=("SUCCESS",))
+        self.world.clock.advance(1)
+        self.assertEqual(self.reported(), [])
+        self.world.queue.stop(15)
+        self.assertEqual(self.reported(), [["a@one.example"]])
+        second.callback(DELIVERED)
+        self.assertEqual(self.reported()[1:], [["b@second.example"]])
+        self.world.clock.advance(15)
+        self.assertEqual(
+            [entry.state for entry in self.world.spool.entries()], [State.FINISHED, State.FINISHED, State.ACTIVE]
+        )

@@ -74,6 +74,21 @@ class FailTest(SynchronousTestCase):
         self.assertEqual((len(world.reports), world.spool.finished), (1, [queue_id]))
         self.assertEqual((len(world.of(RecipientFailed)), len(world.agent.requests)), (1, 1))
 
+    def test_final_already(self) -> None:
+        """What was delivered and only waits for its report, which failed, is reported as delivered."""
+        world = World(lambda request: RELAYED)
+        world.notify_breaks = lambda: True
+        queue_id = world.send("joe@there.example", notify=("SUCCESS",))
+        world.pass_time(1)
+        self.assertEqual([entry.state for entry in world.spool.entries()], [State.DELAYED])
+        world.notify_breaks = lambda: False
+        self.assertEqual(self.successResultOf(world.queue.fail([queue_id], "no")), [queue_id])
+        world.pass_time(1)
+        ((_, [(_, status)]),) = world.reports
+        self.assertEqual((status.action, world.spool.finished), (Action.RELAYED, [queue_id]))
+        self.assertEqual((world.of(RecipientFailed), len(world.agent.requests)), ([], 1))
+        self.flushLoggedErrors(RuntimeError)
+
     def test_spool_fails(self) -> None:
         """What the spool refuses to note was not done: nobody is told, the mail stays as it was."""
         world = World(lambda request: LATER)

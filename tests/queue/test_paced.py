@@ -47,6 +47,17 @@ class PacedTests(SynchronousTestCase):
         for first, over in zip(times, times[rate.mails :], strict=False):
             self.assertGreaterEqual(over, first + rate.seconds)
 
+    def test_lifetimes_in_one_notice(self) -> None:
+        """Recipients that are delayed at destinations with different lifetimes are told of together; no one time is
+        given then, for it would be wrong for some."""
+        for domains, until in ((("slow.example", "other.example"), None), (("other.example", "third.example"), 120)):
+            world = self.world(rule(lifetime=48 * HOUR), answer=LATER, retry=(HOUR,))
+            world.send(*[f"joe@{domain}" for domain in domains])
+            world.pass_time(5 * HOUR, 10.0)
+            ((_, told),) = world.reports
+            self.assertEqual(len(told), 2)
+            self.assertEqual(world.until, until and 1_000_000.0 + until * HOUR)
+
     def test_short_line(self) -> None:
         """What the rate allows goes at once; a few more wait in memory for their turn, without being recorded."""
         world = self.world(rule(Rate(5, 1)))

@@ -41,6 +41,16 @@ def give(attempt: Deferred[Any], request: DeliveryRequest) -> Deferred[Any]:
 class DoorTests(SynchronousTestCase):
     """How mails come in."""
 
+    def test_crowded_by_local_deliveries(self) -> None:
+        """Much content that is being delivered on this machine is a reason to pause, until it is delivered."""
+        answer: Deferred[Any] = Deferred()
+        world = World(lambda request: answer, memory=2_000_000)
+        world.send("joe@here.example", octets=b"x" * 1_000_000)
+        world.clock.advance(0)
+        self.assertTrue(world.queue.crowded)
+        answer.callback(DELIVERED)
+        self.assertFalse(world.queue.crowded)
+
     def test_interfaces(self) -> None:
         """The queue and its incoming mail provide what they say."""
         world = World(lambda request: DELIVERED)

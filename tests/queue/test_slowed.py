@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -10,7 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.queue.fakes import LATER, LESS, RELAYED, UNREACHABLE, World
 from twisted_mail_node.events import DestinationChanged, RecipientDelayed, RecipientFailed
 from twisted_mail_node.queue.destination import RETURNS, RETURNS_IN_ALL
-from twisted_mail_node.queue.destinations import PAUSE_AT_FIRST, SUSPENSION_AT_MOST, WINDOW_AT_FIRST
+from twisted_mail_node.queue.destinations import (
+    PAUSE_AT_FIRST,
+    SUSPENSION_AT_FIRST,
+    SUSPENSION_AT_MOST,
+    WINDOW_AT_FIRST,
+)
 from twisted_mail_node.queue.lines import LINE_AT_LEAST, WAITING_FOR_SLOW
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
@@ -211,3 +217,25 @@ class DeadTests(SynchronousTestCase):
         self.assertEqual(world.spool.mails, {})
         self.assertEqual({entry.state for entry in world.spool.entries()} - {State.FINISHED}, set())
         self.flushLoggedErrors()
+
+    def test_everything_is_put_off(self) -> None:
+        """A host that is back and answers a large backlog with "later" hears of each mail once, and then by the retry
+        schedule: what it put off is not brought back with what it has not seen yet."""
+        tried: dict[str, list[float]] = {}
+        answer = UNREACHABLE
+
+        def deliver(request: DeliveryRequest) -> Any:
+            tried.setdefault(request.queue_id, []).append(world.clock.seconds())
+            return answer
+
+        world = World(deliver)
+        for _ in range(3000):
+            world.send("joe@example.net")
+        world.pass_time(2)
+        self.assertEqual(of(world)["state"], "suspended")
+        answer = LATER
+        tried.clear()
+        world.pass_time(2 * SUSPENSION_AT_FIRST, step=0.25)
+        self.assertGreater(len(tried), 2900)
+        between = [later - one for times in tried.values() for one, later in pairwise(times)]
+        self.assertGreaterEqual(min(between, default=60.0), 51.0)

@@ -28,7 +28,7 @@ class HastenTests(SynchronousTestCase):
         changed(self.store, Change(queue_id, 0, State.DELAYED, due, 1, destination, LATER))
 
     def hasten(self, until: float, limit: int = 100) -> int:
-        return self.store.hasten(self.store.waiting_for("a.example", NOW, until, limit), NOW)
+        return self.store.hasten(self.store.waiting_for("a.example", NOW, until, limit, NOW - 60), NOW)
 
     def due(self) -> list[int | None]:
         return sorted(numbers(self.store.take_due(NOW, 100)))  # type: ignore[type-var]
@@ -52,11 +52,24 @@ class HastenTests(SynchronousTestCase):
         self.assertEqual(self.hasten(NOW + 500, 150), 46)
         self.assertEqual(self.hasten(NOW + 500, 150), 0)
 
+    def test_tried_since(self) -> None:
+        """What was tried after mails were sent away keeps its time; what was before, or never, does not."""
+        for number, tried in enumerate((NOW - 61, NOW - 60, NOW - 59, 0.0), 1):
+            put(self.store, new_mail(number, 2))
+            for place in (0, 1):
+                change = Change(queueid.to_text(number), place, State.DELAYED, NOW + 10, 1, "a.example", LATER)
+                changed(self.store, change._replace(tried=tried if place else 0.0))
+        self.assertEqual(self.hasten(NOW + 50), 7)
+        self.assertEqual(
+            [[entry.number for entry in mail.entries] for mail in self.store.take_due(NOW, 100)],
+            [[0, 1], [0, 1], [0], [0, 1]],
+        )
+
     def test_changed_meanwhile(self) -> None:
         """What was held or finished between the look and the writing stays so."""
         self.delay(1, NOW + 10)
         self.delay(2, NOW + 10)
-        rows = self.store.waiting_for("a.example", NOW, NOW + 50, 10)
+        rows = self.store.waiting_for("a.example", NOW, NOW + 50, 10, NOW)
         self.store.hold([queueid.to_text(1)])
         self.store.remove([queueid.to_text(2)])
         self.store.hasten(rows, NOW)
@@ -65,5 +78,5 @@ class HastenTests(SynchronousTestCase):
 
     def test_by_the_index(self) -> None:
         """The rows of each class are found by their due time."""
-        plan = self.store.connection.execute(f"EXPLAIN QUERY PLAN {WAITING_FOR}", (1, 2, "x", 10)).fetchall()
+        plan = self.store.connection.execute(f"EXPLAIN QUERY PLAN {WAITING_FOR}", (1, 2, "x", 10, 3)).fetchall()
         self.assertEqual(str(plan).count("recipient_due (class=? AND due>? AND due<?)"), len(CLASSES))

@@ -180,6 +180,16 @@ class WaitingTests(StoreCase):
         self.assertEqual(numbers(self.take()), [1, 2])
         self.assertEqual(second.entries[0].state, State.DELAYED)
 
+    def test_give_up_what_is_final(self) -> None:
+        """What came to its end and waits to be reported is due, and stays what it came to."""
+        for number, action in enumerate(set(Action) - {Action.DELAYED}, 1):
+            put(self.store, new_mail(number))
+            reached = LATER._replace(action=action)
+            changed(self.store, Change(self.ids[number], 0, State.DELAYED, NOW + 60, 1, "x", reached, cause="c"))
+            self.store.give_up([self.ids[number]], LATER._replace(action=Action.FAILED), "removed", NOW)
+            (entry,) = self.all(queue_ids=(self.ids[number],))[0].entries
+            self.assertEqual((entry.last, entry.cause, entry.due), (reached, "c", NOW))
+
     def test_side_by_side(self) -> None:
         """Readings run side by side, and leave their connections to the next; after the end there are none."""
         reader = self.store._reader
@@ -189,3 +199,20 @@ class WaitingTests(StoreCase):
         self.assertEqual(len(reader._idle), 2)
         reader.close()
         self.assertRaises(SpoolError, reader.count)
+
+    def test_another_takes_the_last(self) -> None:
+        """Another thread may take the connection that was there a moment ago: then it is one more."""
+
+        class Taken(list[Any]):
+            """As it looks when somebody else was quicker."""
+
+            def __len__(self) -> int:
+                return 1
+
+        reader = self.store._reader
+        idle, reader._idle = reader._idle, Taken()
+        try:
+            self.assertEqual(reader.count()["mails"], 0)
+        finally:
+            reader._idle = [*idle, *iter(reader._idle)]
+        self.assertEqual(len(reader._idle), 2)

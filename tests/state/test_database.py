@@ -76,6 +76,19 @@ class DatabaseTest(TestCase):
         self.assertEqual(database.damaged.read_bytes(), b"nonsense" * 1000)
         self.assertEqual(database.read("SELECT * FROM learned"), [])
 
+    def test_damaged_within(self) -> None:
+        """The same when only a page of a table is damaged, and the beginning of the file is whole."""
+        database = self.opened()
+        for number in range(1000):
+            database.write("INSERT INTO learned VALUES(?, ?)", (f"{number}{'x' * 100}", number))
+        database.close()
+        octets = self.path.read_bytes()
+        self.path.write_bytes(octets[:8192] + b"\xaa" * (len(octets) - 8192))
+        database = self.opened()
+        self.assertIsNotNone(database.damaged)
+        self.assertNotEqual(database.words, "")
+        self.assertEqual(database.read("SELECT * FROM learned"), [])
+
     def test_mode(self) -> None:
         """Nobody else reads it."""
         self.opened()

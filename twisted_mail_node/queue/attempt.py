@@ -139,6 +139,8 @@ class Attempts:
         self._rewrite = rewrite
         self._naps: set[Deferred[None]] = set()
         self._unsure: set[str] = set()  #: mails that may have left the spool while another attempt went on
+        self._gatherings: set[Gathering] = set()
+        self._hurried = False
         self._stopped = False
         self.local_octets = 0  #: content in memory that is being delivered on this machine
 
@@ -170,6 +172,12 @@ class Attempts:
         """Nobody has room for it now: let it be due at once, in the order of its coming."""
         due = mail.received
         await self._record([_put_off(mail.queue_id, entry, due, entry.last) for entry in mail.entries])
+
+    def hurry(self) -> None:
+        """The node is about to stop: report and record what is through without waiting for the rest of its mail."""
+        self._hurried = True
+        for gathering in list(self._gatherings):
+            gathering.hurry()
 
     def stop(self) -> None:
         """Give up waiting for a spool that does not record."""
@@ -215,6 +223,9 @@ class Attempts:
         telling = Progress()
         at.parts = [*[Progress() for _ in groups], telling]
         gathering = Gathering(self._clock, lambda outcome: self._tell(mail, outcome, telling))
+        if self._hurried:
+            gathering.hurry()
+        self._gatherings.add(gathering)
 
         async def carry(way: _Way, entries: Sequence[Entry], part: Progress) -> int:
             outcome = await self._carry_group(mail, way, entries, part)
@@ -228,8 +239,11 @@ class Attempts:
         telling.stage = Stage.ENDED
         for (way, entries), part in zip(groups.items(), at.parts, strict=False):
             part.story = Deferred.fromCoroutine(carry(way, entries, part))
-        finished = sum(await gatherResults([part.story for part in at.parts if part.story is not None]))
-        return finished + await gathering.end()
+        try:
+            finished = sum(await gatherResults([part.story for part in at.parts if part.story is not None]))
+            return finished + await gathering.end()
+        finally:
+            self._gatherings.discard(gathering)
 
     async def _carry_group(self, mail: Mail, way: _Way, entries: Sequence[Entry], at: Progress) -> Outcome:
         """Carry recipients that go the same way; gives what it came to. Raises nothing."""
@@ -358,7 +372,7 @@ class Attempts:
                 await within(
                     self._clock,
                     NOTIFY_TIME,
-                    self._notify(mail, told, self._outcomes.end(mail, notices[0][0].destination)),
+                    self._notify(mail, told, self._outcomes.end_of(mail, notices)),
                 )
         except Exception:
             _log.failure("nobody could be told that {queue_id} is late; tried again later", queue_id=queue_id)

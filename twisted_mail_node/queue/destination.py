@@ -50,6 +50,7 @@ class Destination:
     :ivar pauses: pauses the host asked for so far; who took a place before one cannot ask for another.
     :ivar careful: the window grows slowly up to here, for the host asked for less.
     :ivar promised: the last time that was given to a mail which went back to the spool.
+    :ivar promising: since when there are such times to come.
     :ivar learning: its exchangers are asked for; until they are known nobody gets a place.
     """
 
@@ -73,6 +74,7 @@ class Destination:
         "name",
         "pauses",
         "promised",
+        "promising",
         "rate",
         "rated",
         "served",
@@ -107,7 +109,7 @@ class Destination:
         self.era = 0
         self.used = now
         self.filling = False
-        self.promised = 0.0
+        self.promised = self.promising = 0.0
         self.fetching = False
         self.fetched = 0.0  #: when
         self.served = 0  #: deliveries since ``rated``
@@ -168,8 +170,16 @@ class Destination:
         self.steps = 0
         self.window += 1
 
-    def promise(self, earliest: float, a_second: float) -> float:
+    def expect(self, now: float, until: float) -> None:
+        """Mails may have gone back to the spool that come until then."""
+        if self.promised <= now:
+            self.promising = now
+        self.promised = max(self.promised, until)
+
+    def promise(self, now: float, earliest: float, a_second: float) -> float:
         """The next of the times at which mails come back, ``a_second`` of them in a second."""
+        if self.promised <= now:
+            self.promising = now
         self.promised = max(self.promised, earliest) + 1.0 / a_second
         return self.promised
 
@@ -182,14 +192,14 @@ class Destination:
         if self.frozen is not None:
             words = f"an operator has stopped mail to {self.name}" + (f": {self.frozen}" if self.frozen else "")
             status = DeliveryStatus(Action.DELAYED, "4.3.2", Reason.FROZEN, words)
-            return Refusal(status, self.promise(now + FROZEN_TIME, a_second))
+            return Refusal(status, self.promise(now, now + FROZEN_TIME, a_second))
         if self.closed is Reason.SLOWED:
             words = f"{self.name} asked for less mail at a time: {self.words}"
             status = DeliveryStatus(Action.DELAYED, "4.4.5", Reason.SLOWED, words)
         else:
             words = f"{self.name} did not answer lately: {self.words}"
             status = DeliveryStatus(Action.DELAYED, "4.4.1", Reason.SUSPENDED, words)
-        return Refusal(status, self.promise(self.until, a_second))
+        return Refusal(status, self.promise(now, self.until, a_second))
 
     def refuse_paced(self, now: float) -> Refusal:
         """The rate is used up: due when it is its turn."""
@@ -206,7 +216,7 @@ class Destination:
         """
         words = f"too many mails wait for {self.name}"
         seconds = BUSY_TIME if self.rate < FAST else len(self.waiting) / self.rate
-        due = self.promise(now + jittered(seconds, chance), max(self.rate, RETURNS))
+        due = self.promise(now, now + jittered(seconds, chance), max(self.rate, RETURNS))
         return Refusal(DeliveryStatus(Action.DELAYED, "4.4.5", Reason.DESTINATION_BUSY, words), due)
 
 

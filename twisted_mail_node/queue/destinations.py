@@ -23,7 +23,7 @@ from twisted_mail_node.events import DestinationChanged, Publish
 from twisted_mail_node.message.cause import Cause, understand
 from twisted_mail_node.message.precedence import ORDINARY, URGENT
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.queue.destination import Destination, Place, Refusal
+from twisted_mail_node.queue.destination import FROZEN_TIME, Destination, Place, Refusal
 from twisted_mail_node.queue.hearing import hear
 from twisted_mail_node.queue.limits import Limit, Limits
 from twisted_mail_node.queue.lines import RATE_TIME, WAITING_TIME, Lines
@@ -201,6 +201,7 @@ class Destinations:
         self._publish(
             DestinationChanged(next_hop, "thawed", destination.window, "an operator lets mail go there again")
         )
+        destination.expect(now, now + 2 * FROZEN_TIME)  # what the process before this one put off comes back, too
         self._look_back(destination, now)
 
     def limits_changed(self) -> None:
@@ -221,7 +222,9 @@ class Destinations:
             if destination.promised > now and destination.until <= now:
                 self._look_back(destination, now)  # nobody came by whose answer would have led here
             elif max(destination.used, destination.until) + FORGET_AFTER <= now and destination.frozen is None:
-                self._forget(destination)
+                pace = destination.share.pace if destination.share is not None else None
+                if pace is None or not pace.remembers(now):  # 100 a day are not 100 anew after two quiet hours
+                    self._forget(destination)
 
     def stop(self) -> None:
         """Wake everyone who waits, with a refusal that says ``stopping``."""
@@ -264,6 +267,7 @@ class Destinations:
     def _forget(self, destination: Destination) -> None:
         del self._known[destination.name]
         self._lines.closed -= bool(destination.until)
+        destination.until = 0.0  # a delivery from before its suspension may still come back
         self._join(destination, None)
 
     def _obey(self, destination: Destination) -> None:

@@ -3,7 +3,8 @@
 Mails that a suspended, paused, frozen or crowded destination sent away are due at times that are spread widely
 (``queue.destination``). When it answers again they need not wait for these: some are let be due now, as many as its
 line has room for, the first due first; with the next answers come the next. What is delayed at that destination for a
-reason of its own and due within that span comes a little earlier, too.
+reason of its own and due within that span may come earlier, too, but once at most: what was tried since mails were sent
+away keeps its time. Else a host that answers all of a backlog with "later" would hear of each mail again and again.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Fetching:
     async def _fetch(self, destination: Destination, limit: int, now: float) -> None:
         until = destination.promised
         try:
-            found = await self._spool.hasten(destination.name, now, until, limit)
+            found = await self._spool.hasten(destination.name, now, until, limit, destination.promising)
         except Exception:
             _log.failure("what waits for {name} could not be fetched; it comes by itself", name=destination.name)
             return

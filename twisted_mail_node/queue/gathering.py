@@ -3,7 +3,8 @@
 A pass is one look at a mail's recipients; its groups are carried side by side, and a slow next hop must not keep what
 the others have to say for as long as an attempt may last. So what there is to tell is told when the last group is
 through, or ``TOGETHER`` seconds after the first had something to tell; what comes later waits as long again at most.
-What is told late is also recorded late: after a crash within that time it is tried once more.
+What is told late is also recorded late: after a crash within that time it is tried once more. A node that stops
+does not wait: what is gathered is told and recorded at once.
 """
 
 from __future__ import annotations
@@ -32,13 +33,21 @@ class Gathering:
         self._gathered = Outcome([], [], [])
         self._timer: IDelayedCall | None = None
         self._telling: list[Deferred[int]] = []
+        self._at_once = False
 
     def add(self, outcome: Outcome) -> None:
         """A group is through; its ``changes`` are the caller's."""
         self._gathered.finals.extend(outcome.finals)
         self._gathered.notices.extend(outcome.notices)
-        if self._timer is None and (outcome.finals or outcome.notices):
+        if self._at_once:
+            self._begin()
+        elif self._timer is None and (outcome.finals or outcome.notices):
             self._timer = self._clock.callLater(TOGETHER, self._begin)
+
+    def hurry(self) -> None:
+        """Tell what there is now, and what comes when it comes."""
+        self._at_once = True
+        self._begin()
 
     async def end(self) -> int:
         """All groups are through: tell the rest. Gives how many recipients are finished by all that was told."""

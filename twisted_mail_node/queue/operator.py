@@ -6,7 +6,8 @@
 
 At the instant when the spool has noted the final status, nothing is tried any more, and the DSN is owed: a crash before
 it was committed lets the report be made after the next start, as for every recipient that failed (``queue.attempt``).
-Recipients in an attempt at that moment are not touched; they go on as they do.
+Recipients in an attempt at that moment are not touched; they go on as they do. Those that are final already, and only
+wait for a report that failed, keep what they came to: the sender is told that, and not that the mail was given up.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_mail_node.events import MailChanged, MailHeld, Publish, RecipientFailed
 from twisted_mail_node.interfaces import ISpool
 from twisted_mail_node.message.cause import understand
-from twisted_mail_node.message.status import DeliveryStatus
+from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.removed import removed
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route, parse_next_hop
@@ -118,7 +119,7 @@ class Operator:
         cause = understand(status).code
         for mail in mails:
             for entry in mail.entries:
-                if entry.state in _WAITING:
+                if entry.state in _WAITING and not (entry.last and entry.last.action is not Action.DELAYED):
                     self._publish(
                         RecipientFailed(
                             mail.queue_id, str(entry.recipient.address), entry.destination, "",

@@ -88,6 +88,11 @@ class Outcomes:
         """When the mail is given up at this destination (seconds since the epoch)."""
         return end(mail, self._lifetime_at(destination))
 
+    def end_of(self, mail: Mail, notices: Iterable[tuple[Entry, DeliveryStatus, Change]]) -> float | None:
+        """When all of these are given up; ``None``: not all at the same time, for their destinations differ."""
+        ends = {self.end(mail, entry.destination) for entry, _, _ in notices}
+        return ends.pop() if len(ends) == 1 else None
+
     def _lifetime_at(self, destination: str) -> float:
         limit = self._limit_of(destination)
         return self._lifetime if limit is None else limit.lifetime

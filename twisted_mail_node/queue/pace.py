@@ -73,6 +73,10 @@ class Pace:
         for kept in self._kept:
             kept.times.append(now)
 
+    def remembers(self, now: float) -> bool:
+        """Whether any mail that began still counts."""
+        return any(kept.times and kept.times[-1] > now - kept.seconds for kept in self._kept)
+
     def left(self, now: float) -> int:
         """How many mails may begin at once."""
         return min(kept.mails - sum(time > now - kept.seconds for time in kept.times) for kept in self._kept)

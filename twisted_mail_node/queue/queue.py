@@ -235,6 +235,7 @@ class OutgoingQueue(Operated):
         while self._fresh:
             self.forget(self._fresh.popleft(), None)
         self._destinations.stop()
+        self._attempts.hurry()
         return Deferred.fromCoroutine(self._end(seconds))
 
     async def _end(self, seconds: float) -> None:

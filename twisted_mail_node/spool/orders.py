@@ -35,8 +35,11 @@ REROUTE = (
     "UPDATE recipient SET next_hop = :next_hop,"
     f" due = iif(state = 1 AND cause <> '{HELD_BACK}', :due, due) {_OF_THESE} < 3"
 )
+#: What is final already and only waits to be reported stays that: nobody is told that a mail failed which arrived.
+_FINAL = "last IS NOT NULL AND json_valid(last) AND json_extract(last, '$[0]') <> 'delayed'"
 GIVE_UP = (
-    f"UPDATE recipient SET state = 1, due = :due, last = :last, cause = :cause, sender = {SENDER} {_OF_THESE} IN (1, 2)"
+    f"UPDATE recipient SET state = 1, due = :due, last = iif({_FINAL}, last, :last),"
+    f" cause = iif({_FINAL}, cause, :cause), sender = {SENDER} {_OF_THESE} IN (1, 2)"
 )
 _KNOWN = "SELECT id FROM mail WHERE id IN (SELECT value FROM json_each(?))"
 _REMOVE = "DELETE FROM mail WHERE id IN (SELECT value FROM json_each(?)) RETURNING id, content IS NULL"

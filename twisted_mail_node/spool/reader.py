@@ -42,12 +42,14 @@ COUNT = " UNION ALL ".join(
 #: Readings at the same time; further ones wait.
 READINGS = 3
 
-#: The delayed recipients of a destination within a span of due times, each class by the index, merged by due time.
+#: The delayed recipients of a destination within a span of due times that were not tried since, each class by the
+#: index, merged by due time.
 WAITING_FOR = (
     "SELECT mail, number FROM ("
     + " UNION ALL ".join(
         f"SELECT mail, number, due, destination FROM recipient WHERE state = 1 AND class = {one} AND due > ?1"
-        " AND due <= ?2 AND destination = ?3"
+        " AND due <= ?2 AND destination = ?3 AND (attempts = 0 OR NOT EXISTS (SELECT 1 FROM attempt"
+        " WHERE attempt.mail = recipient.mail AND attempt.number = recipient.number AND tried > ?5))"
         for one in CLASSES
     )
     + ") ORDER BY due LIMIT ?4"
@@ -85,7 +87,10 @@ class Reader:
             if self._closed:
                 raise SpoolError("the spool is closed")
             try:
-                connection = self._idle.pop() if self._idle else open_reader(self._path)
+                try:
+                    connection = self._idle.pop()
+                except IndexError:  # asked so, not looked at before: another thread may have taken the last meanwhile
+                    connection = open_reader(self._path)
                 try:
                     return work(connection)
                 finally:
@@ -104,9 +109,12 @@ class Reader:
         counts = {State(state): number for state, number, _ in rows}
         return {"mails": sum(row[2] for row in rows)} | {state.name.lower(): counts[state] for state in State}
 
-    def waiting_for(self, destination: str, now: float, until: float, limit: int) -> list[tuple[int, int]]:
-        """Delayed recipients of a destination that are due after ``now`` and until ``until``, the first due first."""
-        values = (now, until, destination, limit)
+    def waiting_for(
+        self, destination: str, now: float, until: float, limit: int, since: float
+    ) -> list[tuple[int, int]]:
+        """Delayed recipients of a destination that are due after ``now`` and until ``until`` and were not tried after
+        ``since``, the first due first."""
+        values = (now, until, destination, limit, since)
         rows = self._reading(lambda connection: connection.execute(WAITING_FOR, values).fetchall())
         return [(mail, number) for mail, number in rows]
 

@@ -154,8 +154,8 @@ class Spool:
     def give_up(self, queue_ids: Sequence[str], status: DeliveryStatus, cause: str, due: float) -> Deferred[list[str]]:
         return self.put(Order(work=lambda store: store.give_up(queue_ids, status, cause, due)))
 
-    def hasten(self, destination: str, now: float, until: float, limit: int) -> Deferred[int]:
-        found = in_thread(self.reactor, self.store.waiting_for, destination, now, until, limit)
+    def hasten(self, destination: str, now: float, until: float, limit: int, since: float) -> Deferred[int]:
+        found = in_thread(self.reactor, self.store.waiting_for, destination, now, until, limit, since)
         return found.addCallback(lambda rows: self.put(Order(work=lambda store: store.hasten(rows, now))))
 
     def remove(self, queue_ids: Sequence[str]) -> Deferred[list[str]]:

@@ -392,9 +392,11 @@ class Store:
             lambda: orders.change(self.connection, orders.GIVE_UP, queue_ids, last=last, cause=cause, due=due)
         )
 
-    def waiting_for(self, destination: str, now: float, until: float, limit: int) -> list[tuple[int, int]]:
+    def waiting_for(
+        self, destination: str, now: float, until: float, limit: int, since: float
+    ) -> list[tuple[int, int]]:
         """Mail and number of the recipients that ``hasten`` is for; from any thread."""
-        return self._reader.waiting_for(destination, now, until, limit)
+        return self._reader.waiting_for(destination, now, until, limit, since)
 
     def hasten(self, rows: Sequence[tuple[int, int]], due: float) -> int:
         """Let these be due, where they are still delayed; gives how many there were."""

@@ -40,17 +40,20 @@ class StateDatabase:
     :param path: of its file; made when missing, moved aside when it is damaged (attack T18).
     :param reactor: results come back in its thread.
     :ivar damaged: where a database that could not be read was moved to.
+    :ivar words: what was wrong with it.
     :raises StateError: it cannot be opened.
     """
 
     def __init__(self, path: Path, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
         self.damaged: Path | None = None
+        self.words = ""
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 self._connection = _open(path)
             except (apsw.NotADBError, apsw.CorruptError) as error:
+                self.words = str(error)
                 self.damaged = path.with_name(f"{path.name}.damaged-{int(time.time())}")
                 _log.error("{path} is damaged ({error}); it is moved aside", path=str(path), error=error)
                 os.rename(path, self.damaged)
@@ -125,7 +128,10 @@ def _open(path: Path) -> Any:
         connection.set_busy_timeout(int(BUSY * 1000))
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "normal")
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        # Most of it is read at the start anyway; a page found damaged only then would keep the node from starting.
+        found = connection.execute("PRAGMA quick_check(1)").fetchall()
+        if found != [("ok",)]:
+            raise apsw.CorruptError(str(found[0][0]))
     except BaseException:
         connection.close()
         raise
