@@ -23,8 +23,11 @@ class Sample(NamedTuple):
         return not self.content.isascii()
 
 
-def with_attachments(subject: str = "papers") -> bytes:
-    """A mail as a mail program makes it: text, HTML, an image-like and a text attachment, a name outside ASCII."""
+def with_attachments(subject: str = "papers", times: int = 400) -> bytes:
+    """A mail as a mail program makes it: text, HTML, an image-like and a text attachment, a name outside ASCII.
+
+    :param times: so many times all octets there are.
+    """
     message = EmailMessage(policy=SMTP)
     message["From"] = "Someone <someone@client.test>"
     message["To"] = "Joe <joe@here.test>"
@@ -33,7 +36,7 @@ def with_attachments(subject: str = "papers") -> bytes:
     message["Date"] = "Tue, 03 Mar 2026 10:11:12 +0000"
     message.set_content("Find it attached.\n\n.\n..\n.a dot first\nFrom here on\n")
     message.add_alternative("<p>Find it attached.</p>\n", subtype="html")
-    message.add_attachment(bytes(range(256)) * 400, maintype="application", subtype="octet-stream", filename="ö.bin")
+    message.add_attachment(bytes(range(256)) * times, maintype="application", subtype="octet-stream", filename="ö.bin")
     message.add_attachment("one line\n" * 50, filename="lines.txt")
     return message.as_bytes()
 

@@ -148,6 +148,10 @@ class ScriptedServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def answer(self, verb: str, reply: str) -> None:
+        """Answer a verb so from now on."""
+        self._answers[verb] = reply
+
     def close(self) -> None:
         """Listen no more."""
         self._socket.shutdown(socket.SHUT_RDWR)
