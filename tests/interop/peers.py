@@ -133,6 +133,8 @@ class Peer:
         self._path = PEERS / self.program
         if not self._path.exists():
             raise SkipTest(f"{self.name} is not unpacked in {PEERS}")
+        if self._path.stat().st_uid or PEERS.stat().st_uid or PEERS.stat().st_mode & 0o022:
+            raise SkipTest(f"others than root may write into {PEERS}: nothing in there is run")
         if os.geteuid() or shutil.which("unshare") is None:
             raise SkipTest(f"{self.name} needs root for a namespace of its own")
         # This OpenSMTPD cannot sign with ECDSA keys.
