@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.queue.fakes import DELIVERED, LATER, REFUSED, RELAYED, World
 from twisted_mail_node.events import MailFinished
 from twisted_mail_node.message.status import Action
-from twisted_mail_node.queue.gathering import TOGETHER
+from twisted_mail_node.queue.gathering import TOGETHER, Gathering
 from twisted_mail_node.spool.mail import State
 
 
@@ -34,6 +34,8 @@ class GatheringTests(SynchronousTestCase):
                          [["a@one.example", "b@two.example", "c@one.example", "d@nowhere.example"]])  # fmt: skip
         self.assertEqual((self.world.spool.mails, len(self.world.of(MailFinished))), ({}, 1))
         self.assertEqual(self.world.queue._attempts._gatherings, set())
+        timers = [getattr(call.func, "__self__", None) for call in self.world.clock.getDelayedCalls()]
+        self.assertEqual([one for one in timers if isinstance(one, Gathering)], [])
 
     def test_waits_for_the_slow(self) -> None:
         """The first waits a little for the others; nothing of it is recorded as finished before it is reported."""
