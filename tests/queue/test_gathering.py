@@ -34,7 +34,8 @@ class GatheringTests(SynchronousTestCase):
                          [["a@one.example", "b@two.example", "c@one.example", "d@nowhere.example"]])  # fmt: skip
         self.assertEqual((self.world.spool.mails, len(self.world.of(MailFinished))), ({}, 1))
         self.assertEqual(self.world.queue._attempts._gatherings, set())
-        timers = [getattr(call.func, "__self__", None) for call in self.world.clock.getDelayedCalls()]
+        calls: list[Any] = list(self.world.clock.getDelayedCalls())
+        timers = [getattr(call.func, "__self__", None) for call in calls]
         self.assertEqual([one for one in timers if isinstance(one, Gathering)], [])
 
     def test_waits_for_the_slow(self) -> None:
