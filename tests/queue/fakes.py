@@ -165,6 +165,7 @@ class FakeSpool:
                 continue
             old = mail.entries[change.number]
             assert old.state is State.ACTIVE, f"{change} speaks of a recipient that is not the queue's: {old}"
+            assert not change.whole or len(mail.entries) == 1, f"{change} would take other recipients with it"
             new = old._replace(
                 state=change.state,
                 due=change.due,

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.queue.fakes import DELIVERED, LATER, REFUSED, RELAYED, World
 from twisted_mail_node.events import MailFinished
 from twisted_mail_node.message.status import Action
-from twisted_mail_node.queue.gathering import TOGETHER
+from twisted_mail_node.queue.gathering import TOGETHER, Gathering
 from twisted_mail_node.spool.mail import State
 
 
@@ -33,6 +33,10 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual([sorted(told) for told in self.reported()],
                          [["a@one.example", "b@two.example", "c@one.example", "d@nowhere.example"]])  # fmt: skip
         self.assertEqual((self.world.spool.mails, len(self.world.of(MailFinished))), ({}, 1))
+        self.assertEqual(self.world.queue._attempts._gatherings, set())
+        calls: list[Any] = list(self.world.clock.getDelayedCalls())
+        timers = [getattr(call.func, "__self__", None) for call in calls]
+        self.assertEqual([one for one in timers if isinstance(one, Gathering)], [])
 
     def test_waits_for_the_slow(self) -> None:
         """The first waits a little for the others; nothing of it is recorded as finished before it is reported."""
@@ -109,3 +113,12 @@ class GatheringTests(SynchronousTestCase):
         self.assertEqual(
             [entry.state for entry in self.world.spool.entries()], [State.FINISHED, State.FINISHED, State.ACTIVE]
         )
+
+    def test_begun_before_the_stop(self) -> None:
+        """The same where the routes were found out only when the node was about to stop."""
+        self.world.queue._attempts.hurry()
+        self.world.send("a@one.example", "b@slow.example")
+        self.world.clock.advance(0)
+        self.assertEqual(self.reported(), [["a@one.example"]])
+        self.slow.callback(REFUSED)
+        self.assertEqual(self.reported()[1:], [["b@slow.example"]])

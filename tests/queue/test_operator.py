@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -109,6 +111,24 @@ class FailTest(SynchronousTestCase):
         world.pass_time(1)
         self.assertEqual(self.successResultOf(done), [queue_id])
         self.assertEqual(len(world.of(RecipientFailed)), 3 * AT_ONCE)
+
+
+class RemoveTest(SynchronousTestCase):
+    """``OutgoingQueue.remove`` during an attempt."""
+
+    def test_no_notice(self) -> None:
+        """Of a mail that an operator removed while it was tried nobody hears that it is late, or failed."""
+        for status in (LATER, LATER._replace(action=Action.FAILED, status="5.1.1")):
+            answers: list[Any] = [LATER]
+            last: Deferred[Any] = Deferred()
+            world = World(lambda request: answers.pop() if answers else last, retry=(5 * 3600.0,))  # noqa: B023
+            queue_id = world.send("joe@there.example")
+            world.pass_time(4 * 3600 + 10, step=10)
+            self.assertEqual(len(world.agent.requests), 2)
+            self.assertEqual(self.successResultOf(world.queue.remove([queue_id])), [queue_id])
+            last.callback(status)
+            world.pass_time(1)
+            self.assertEqual((world.reports, world.spool.mails), ([], {}))
 
 
 class RetryTest(SynchronousTestCase):

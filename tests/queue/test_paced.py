@@ -276,3 +276,19 @@ class PacedTests(SynchronousTestCase):
         world.clock.advance(0)
         self.assertIn(Reason.SUSPENDED, {event.reason for event in world.of(RecipientDelayed)})
         world.queue.stop(1.0)
+
+    def test_exchangers_break_at_once(self) -> None:
+        """Whoever is asked for exchangers may break before there is anything to wait for: then none are known."""
+
+        def break_at_once(hop: str) -> Any:
+            raise RuntimeError("broken")
+
+        world = World(
+            lambda request: RELAYED,
+            rules=[rule(domains=(), exchangers=("mx.big.example",))],
+            exchangers_of=break_at_once,
+        )
+        world.send("joe@a.example")
+        world.clock.advance(0)
+        self.assertEqual(len(world.spool.finished), 1)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)

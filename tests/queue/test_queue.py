@@ -51,6 +51,21 @@ class DoorTests(SynchronousTestCase):
         answer.callback(DELIVERED)
         self.assertFalse(world.queue.crowded)
 
+    def test_the_last_of_several(self) -> None:
+        """The only recipient that is due of a mail with several is finished alone: the others are not forgotten."""
+        world = World(lambda request: LATER if answers[request.recipients[0].address.domain] else RELAYED)
+        answers = {"a.example": 0, "b.example": 1, "c.example": 2}
+        world.send(*[f"joe@{domain}" for domain in answers])
+        for state in (State.DELAYED, State.FINISHED):
+            world.pass_time(70)
+            states = [entry.state for entry in world.spool.entries()]
+            self.assertEqual(states, [State.FINISHED, state, State.DELAYED])
+            answers["b.example"] = 0
+            world.pass_time(300)
+        answers["c.example"] = 0
+        world.pass_time(24 * HOUR, step=60)
+        self.assertEqual(world.spool.mails, {})
+
     def test_interfaces(self) -> None:
         """The queue and its incoming mail provide what they say."""
         world = World(lambda request: DELIVERED)

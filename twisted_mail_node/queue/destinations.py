@@ -302,12 +302,14 @@ class Destinations:
         """Have the names of its exchangers looked up; meanwhile its mails wait in line."""
         if self._exchangers_of is not None and not destination.learning:
             destination.learning = True
-            Deferred.fromCoroutine(self._ask_exchangers(destination, self._exchangers_of(destination.name)))
+            Deferred.fromCoroutine(self._ask_exchangers(destination, self._exchangers_of))
 
-    async def _ask_exchangers(self, destination: Destination, asked: Awaitable[Sequence[str]]) -> None:
+    async def _ask_exchangers(
+        self, destination: Destination, exchangers_of: Callable[[str], Awaitable[Sequence[str]]]
+    ) -> None:
         names: Sequence[str] = ()
         try:
-            names = await within(self._clock, EXCHANGERS_TIME, asked)
+            names = await within(self._clock, EXCHANGERS_TIME, exchangers_of(destination.name))
         except Exception:
             _log.failure("the exchangers of {name} could not be found out", name=destination.name)
         destination.exchangers = tuple(names)
