@@ -142,8 +142,9 @@ class MailNode(MultiService):
     def inquiry(self) -> RouteInquiry:
         """Answers what would become of a mail."""
         parts = self._parts
+        relay, suppressed = parts.way_out.relay, parts.way_out.suppressions.find
         return RouteInquiry(
-            parts.directory, parts.router, parts.way_out.relay, self._reactor, lambda: parts.queue.status()
+            parts.directory, parts.router, relay, self._reactor, lambda: parts.queue.status(), suppressed
         )
 
     @property

@@ -18,8 +18,10 @@ from twisted_mail_node.admin.route_commands import lines
 from twisted_mail_node.admin.route_told import LOOK_UP_TIME, RouteInquiry
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.dns.answer import MX, Answer
+from twisted_mail_node.message.address import Address
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.routing import Router
+from twisted_mail_node.state.suppressions import Suppressed
 
 SETTINGS = """\
 hostname = "mx.example.org"
@@ -67,16 +69,18 @@ class RouteTest(SynchronousTestCase):
         self.settings = settings.parse(SETTINGS, Path(self.mktemp()).absolute())
         self.listed: list[dict[str, Any]] = []
         self.fake = FakeNode()
+        self.suppressed: dict[Address, Suppressed] = {}
+        self.keys: tuple[bytes, ...] = ()
 
     def ask(self, address: str, **message: str) -> Deferred[Any]:
         """The order ``route`` of the control socket."""
         parts = {"limits": Limits(self.settings.destinations, self.settings.queue)}
         self.node = Node(self.resolver, parts)
-        directory = Directory(self.settings)
+        directory = Directory(self.settings, self.keys)
         router = Router(self.settings.routes, directory, self.settings.domains)
         clock = self.node.reactor
         queue = {"destinations": self.listed}
-        self.fake.inquiry = RouteInquiry(directory, router, self.node.relay, clock, lambda: queue)
+        self.fake.inquiry = RouteInquiry(directory, router, self.node.relay, clock, lambda: queue, self.suppressed.get)
         orders = Orders(self.fake, clock, lambda: None)
         return Deferred.fromCoroutine(orders.carry_out({"command": "route", "address": address, **message}))
 
@@ -106,6 +110,24 @@ class AnswerTests(RouteTest):
         self.assertEqual(told["targets"], [])
         self.assertEqual(told["directory"]["problem"], "unknown-recipient")
         self.assertIn("RCPT is refused", told["directory"]["words"])
+
+    def test_suppressed(self) -> None:
+        """Mail to an address on the suppression list would be returned, and why; of a local one nobody asks."""
+        for address in (Address("x", "partner.example"), Address("joe", "example.org")):
+            self.suppressed[address] = Suppressed(str(address), 0, 0.0, 0.0, 0.0, 0.0, "no more")
+        expected = self.one("x@partner.example")["expected"]
+        self.assertEqual(expected["when"], "never")
+        self.assertIn("on our suppression list", expected["words"])
+        self.assertEqual(self.one("joe@example.org")["expected"]["when"], "now")
+
+    def test_rewritten(self) -> None:
+        """Where an alias leads elsewhere, the reverse-path of somebody else's mail is rewritten (SRS)."""
+        self.keys = (b"a key of many octets",)
+        for sender, begins in (("ann@there.example", "SRS0="), ("joe@example.org", ""), ("", "")):
+            targets = self.told("all@example.org", sender=sender)["targets"]
+            rewritten = {target["address"]: target["reverse_path"] or "" for target in targets}
+            self.assertEqual((rewritten["joe@example.org"], rewritten["ann@store.example"]), ("", ""))
+            self.assertEqual(rewritten["x@example.net"][:5], begins)
 
     def test_alias(self) -> None:
         """Each address behind an alias has its own way."""

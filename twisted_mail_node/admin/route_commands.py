@@ -45,7 +45,11 @@ def route(config: Path | None, address: str, sender: str, account: str, for_prog
     if for_program:
         looks.as_json(told)
         return
-    state = "the node is running" if told["running"] else "the node is down: how destinations stand is not known"
+    state = (
+        "the node is running"
+        if told["running"]
+        else "the node is down: how destinations stand, and what is suppressed, is not known"
+    )
     click.echo(f"({which(config, settings)}: {state})", err=True)
     click.echo("\n".join(map(printable, lines(told))))
 
@@ -73,6 +77,8 @@ def _target(target: dict[str, Any]) -> Iterator[str]:
     way = target["way"]
     if way is not None and "next_hop" in way:
         yield from _way(target["route"], way)
+    if target.get("reverse_path"):
+        yield _line("reverse-path", f"{target['reverse_path']} (rewritten by SRS, so that SPF does not fail there)")
     standing = target["destination"]
     if standing is not None and standing["waiting"]:
         yield _line("waiting", looks.count(standing["waiting"], "mail"))

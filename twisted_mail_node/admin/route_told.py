@@ -13,9 +13,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_mail_node.admin.messages import Shape
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.message.address import Address
-from twisted_mail_node.message.envelope import Envelope
+from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route, Router
+from twisted_mail_node.state.suppressions import Suppressed, status_of
 from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses behind one that are followed.
@@ -37,6 +38,7 @@ class RouteInquiry:
     """Answers for one node, running or not.
 
     :param queue: gives what the queue knows of destinations (``OutgoingQueue.status``); ``None``: there is no queue.
+    :param suppressed: says why mail to an address on another host is not tried; ``None``: it is, or nobody knows.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class RouteInquiry:
         relay: Relay,
         clock: IReactorTime,
         queue: Callable[[], Mapping[str, object]] | None = None,
+        suppressed: Callable[[Address], Suppressed | None] = lambda address: None,
     ) -> None:
         self._directory = directory
         self._router = router
         self._relay = relay
         self._clock = clock
         self._queue = queue
+        self._suppressed = suppressed
 
     async def answer(self, address: Address, sender: Address | None, account: str) -> Shape:
         """All of it, as JSON shows it.
@@ -64,7 +68,7 @@ class RouteInquiry:
         listed = () if self._queue is None else self._queue().get("destinations", ())
         targets = []
         for target in resolution.targets[:TARGETS_MAX]:
-            targets.append(await self._target(target, envelope, listed))
+            targets.append(await self._target(Recipient(target, address), envelope, listed))
         words = _meaning(address, resolution.local, resolution.expanded, resolution.problem)
         return {
             "address": str(address),
@@ -81,8 +85,9 @@ class RouteInquiry:
             "running": self._queue is not None,
         }
 
-    async def _target(self, address: Address, envelope: Envelope, listed: Any) -> Shape:
+    async def _target(self, recipient: Recipient, envelope: Envelope, listed: Any) -> Shape:
         """One address behind it."""
+        address = recipient.address
         route = self._router.find(address.domain, envelope)
         steps = self._router.explain(address, envelope)
         shape: Shape = {
@@ -91,13 +96,26 @@ class RouteInquiry:
             "route": route._asdict(),
             "way": None,
             "destination": None,
+            "reverse_path": None,
+            "suppressed": None,
         }
         if route.agent == "relay":
+            rewritten = self._directory.forwarding.reverse_path(envelope, recipient)
+            shape["reverse_path"] = None if rewritten is None else str(rewritten)
+            suppressed = self._suppressed(address)
+            shape["suppressed"] = None if suppressed is None else status_of(suppressed).words
             shape["way"] = await self._way(route)
             shape["destination"] = _standing(route.next_hop, listed)
         elif route.agent == "maildir":
             shape["maildir"] = str(self._directory.maildir_path(address))
-        shape["expected"] = _expected(route, shape["way"], shape["destination"])
+        if shape["suppressed"] is not None:
+            shape["expected"] = {
+                "when": "never",
+                "until": None,
+                "words": f"it would be returned: {shape['suppressed']}",
+            }
+        else:
+            shape["expected"] = _expected(route, shape["way"], shape["destination"])
         return shape
 
     async def _way(self, route: Route) -> dict[str, object]:
