@@ -329,6 +329,28 @@ class DestinationsTests(SynchronousTestCase):
         self.destinations.sweep()
         self.assertEqual(self.destinations.status(), [])
 
+    def test_who_was_cancelled_takes_no_place(self) -> None:
+        """Where a rate holds, too: the turn of somebody who does not wait any more leaves no place taken."""
+        rule = DestinationRule.model_construct(
+            **{
+                **{name: field.default for name, field in DestinationRule.model_fields.items()},
+                "domains": (HOP,),
+                "rates": (Rate(1000, 1),),
+            }
+        )
+        self.destinations = Destinations(
+            clock=self.clock, publish=self.events.append, random=lambda: 0.5, limits=Limits((rule,), QueueSettings())
+        )
+        places = [self.place() for _ in range(WINDOW_AT_FIRST)]
+        waiting = self.enter()
+        waiting.cancel()
+        self.failureResultOf(waiting)
+        for place in places:
+            self.destinations.leave(place, [RELAYED])
+        share = self.destinations._known[HOP].share
+        assert share is not None
+        self.assertEqual((share.in_flight, self.destinations.crowd), (0, 0))
+
     def test_answers_after_it_was_forgotten(self) -> None:
         """A delivery that was under way before a suspension ends after all is forgotten: nothing is counted twice."""
         late, *failing = [self.place() for _ in range(1 + FAILURES_AT_MOST)]
