@@ -256,6 +256,13 @@ class HarmTest(QueueCase):
             (last,) = self.ask(command="queue.reroute", ids=[f"{0:014x}"], next_hop=hop)
             self.assertTrue(not last["ok"] and last["error"].isprintable(), repr(last))
 
+    def test_half_a_character(self) -> None:
+        """A text that cannot be written in UTF-8 is refused, and not looked for."""
+        self.start()
+        for key in ("sender", "recipient", "destination"):
+            (last,) = self.ask(command="queue.find", **{key: "a\ud800"})
+            self.assertIn("must be a text", last["error"])
+
     def test_by(self) -> None:
         """Everything that can be counted by is."""
         for by in BY:

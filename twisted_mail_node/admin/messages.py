@@ -74,11 +74,16 @@ def text_from(message: Shape, key: str, needed: bool = False) -> str:
     :raises RequestError: it is none, or too long, or missing though it is needed.
     """
     value = message.get(key, "")
-    if not isinstance(value, str) or len(value) > TEXT_MAX:
+    if not _is_text(value):
         raise RequestError(f"{key!r} must be a text of at most {TEXT_MAX} characters")
     if needed and not value:
         raise RequestError(f"{key!r} is missing")
-    return value
+    return str(value)
+
+
+def _is_text(value: object) -> bool:
+    """A text that is not too long, and that the spool can look for: half a character cannot be written in UTF-8."""
+    return isinstance(value, str) and len(value) <= TEXT_MAX and not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 def number_from(message: Shape, key: str, default: int, least: int, most: int) -> int:
@@ -94,11 +99,7 @@ def number_from(message: Shape, key: str, default: int, least: int, most: int) -
 
 def _texts(message: Shape, key: str, most: int, what: str) -> tuple[str, ...]:
     value = message.get(key, [])
-    if (
-        not isinstance(value, list)
-        or len(value) > most
-        or not all(isinstance(one, str) and len(one) <= TEXT_MAX for one in value)
-    ):
+    if not isinstance(value, list) or len(value) > most or not all(map(_is_text, value)):
         raise RequestError(f"{key!r} must be a list of at most {most} {what}")
     return tuple(value)
 
