@@ -142,7 +142,12 @@ class MailNode(MultiService):
         """Answers what would become of a mail."""
         parts = self._parts
         return RouteInquiry(
-            parts.directory, parts.router, parts.way_out.relay, self._reactor, lambda: parts.queue.status()
+            parts.directory,
+            parts.router,
+            parts.way_out.relay,
+            self._reactor,
+            lambda: parts.queue.status(),
+            parts.way_out.suppressions.find,
         )
 
     @property

@@ -11,11 +11,13 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.admin.messages import Shape
+from twisted_mail_node.admin.suppress_orders import as_shape
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route, Router
+from twisted_mail_node.state.suppressions import Suppressed
 from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses behind one that are followed.
@@ -37,6 +39,7 @@ class RouteInquiry:
     """Answers for one node, running or not.
 
     :param queue: gives what the queue knows of destinations (``OutgoingQueue.status``); ``None``: there is no queue.
+    :param suppressed: gives what the suppression list says of an address (``Suppressions.find``).
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class RouteInquiry:
         relay: Relay,
         clock: IReactorTime,
         queue: Callable[[], Mapping[str, object]] | None = None,
+        suppressed: Callable[[Address], Suppressed | None] = lambda address: None,
     ) -> None:
         self._directory = directory
         self._router = router
         self._relay = relay
         self._clock = clock
         self._queue = queue
+        self._suppressed = suppressed
 
     async def answer(self, address: Address, sender: Address | None, account: str) -> Shape:
         """All of it, as JSON shows it.
@@ -91,6 +96,7 @@ class RouteInquiry:
             "route": route._asdict(),
             "way": None,
             "destination": None,
+            "suppressed": None,
         }
         if route.agent == "relay":
             shape["way"] = await self._way(route)
@@ -98,6 +104,11 @@ class RouteInquiry:
         elif route.agent == "maildir":
             shape["maildir"] = str(self._directory.maildir_path(address))
         shape["expected"] = _expected(route, shape["way"], shape["destination"])
+        one = self._suppressed(address)
+        if one is not None:
+            shape["suppressed"] = as_shape(one)
+            words = "it would be returned untried: the address is on the suppression list"
+            shape["expected"] = {"when": "never", "until": None, "words": words}
         return shape
 
     async def _way(self, route: Route) -> dict[str, object]:
