@@ -349,6 +349,13 @@ class ExamplesTest(SynchronousTestCase):
         self.assertEqual([listener.kind for listener in settings.listeners], ["mx", "submission", "submission"])
         self.assertTrue(settings.aliases and settings.routes and settings.accounts)
 
+    def test_settings_file_commented(self) -> None:
+        """What examples/settings.toml has behind a # is accepted, too, once the # is gone."""
+        text = (ROOT / "examples" / "settings.toml").read_text("utf-8")
+        settings = parse(re.sub(r"^#(?=\[\[|\w+ = )", "", text, flags=re.MULTILINE), self.directory)
+        self.assertTrue(settings.destinations and settings.sources and settings.outbound.pin)
+        self.assertEqual([rule.username for rule in settings.routes], [None, None, "joe@provider.example"])
+
     def test_python(self) -> None:
         """All Python in the pages is Python."""
         for path in pages():

@@ -77,3 +77,14 @@ class OutboundTest(SynchronousTestCase):
         """Rates are written as they are read."""
         for text in ("20/s", "600/m", "10000/h", "5/d"):
             self.assertEqual(str(rate(text)), text)
+
+
+class TableInTableTest(SynchronousTestCase):
+    """A key that is called like a table."""
+
+    def test_hint(self) -> None:
+        """``domain`` in ``[[destination]]`` is meant to be ``domains``, not the table ``[[domain]]`` further up."""
+        with self.assertRaises(settings.SettingsError) as raised:
+            parsed('[[destination]]\ndomain = "x.example"\n')
+        self.assertIn("Did you mean 'domains'?", str(raised.exception))
+        self.assertNotIn("top of the file", str(raised.exception))

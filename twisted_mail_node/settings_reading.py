@@ -156,7 +156,8 @@ def _unknown_key(path: str, key: str, value: object, owner: type[BaseModel], mod
     """An unknown key; its value is not shown, for it may be a misspelt ``password``."""
     known = keys_of(owner)
     hint = did_you_mean(key, known)
-    if owner is not model and key in keys_of(model):
+    above = None if owner is model else keys_of(model).get(key)
+    if above is not None and model_in(above.annotation) is None:
         hint = f"'{key}' belongs at the top of the file, before the first table in brackets"
     path = path[: -len(key)] + (key if key.isprintable() and len(key) <= 60 else ascii(key[:60]))
     return Problem(path, f"{kind_of(value)}, but there is no such key", ", ".join(known), hint)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +14,7 @@ from tests.outbound.remote import TWO_HOSTS, Node, Resolver
 from twisted_mail_node import settings
 from twisted_mail_node.admin.messages import RequestError, Shape
 from twisted_mail_node.admin.orders import Orders
-from twisted_mail_node.admin.route_alone import inquiry_of
+from twisted_mail_node.admin.route_alone import _suppressed, inquiry_of
 from twisted_mail_node.admin.route_commands import lines
 from twisted_mail_node.admin.route_told import LOOK_UP_TIME, RouteInquiry
 from twisted_mail_node.directory.directory import Directory
@@ -21,7 +22,8 @@ from twisted_mail_node.dns.answer import MX, Answer
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.routing import Router
-from twisted_mail_node.state.suppressions import Suppressed
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.suppressions import Suppressed, Suppressions
 
 SETTINGS = """\
 hostname = "mx.example.org"
@@ -111,15 +113,6 @@ class AnswerTests(RouteTest):
         self.assertEqual(told["directory"]["problem"], "unknown-recipient")
         self.assertIn("RCPT is refused", told["directory"]["words"])
 
-    def test_suppressed(self) -> None:
-        """Mail to an address on the suppression list would be returned, and why; of a local one nobody asks."""
-        for address in (Address("x", "partner.example"), Address("joe", "example.org")):
-            self.suppressed[address] = Suppressed(str(address), 0, 0.0, 0.0, 0.0, 0.0, "no more")
-        expected = self.one("x@partner.example")["expected"]
-        self.assertEqual(expected["when"], "never")
-        self.assertIn("on our suppression list", expected["words"])
-        self.assertEqual(self.one("joe@example.org")["expected"]["when"], "now")
-
     def test_rewritten(self) -> None:
         """Where an alias leads elsewhere, the reverse-path of somebody else's mail is rewritten (SRS)."""
         self.keys = (b"a key of many octets",)
@@ -203,6 +196,39 @@ class AnswerTests(RouteTest):
         told = self.successResultOf(Deferred.fromCoroutine(inquiry.answer(account.address, None, "")))
         self.assertFalse(told["running"])
         self.assertEqual(told["targets"][0]["route"]["agent"], "maildir")
+
+    def test_suppressed(self) -> None:
+        """An address on the suppression list would be returned untried, also while the node is down; a person reads
+        why, until when and how to take it off."""
+        address = Address("x", "example.net")
+        one = Suppressed("x@example.net", 3, 1.0, 2.0, 2.0, 0.0, "550 no such user")
+        inquiry = RouteInquiry(
+            directory := Directory(self.settings),
+            Router(self.settings.routes, directory, self.settings.domains),
+            (node := Node(self.resolver)).relay,
+            node.reactor,
+            suppressed={address: one}.get,
+        )
+        told = self.successResultOf(Deferred.fromCoroutine(inquiry.answer(address, None, "")))
+        (target,) = told["targets"]
+        self.assertEqual(target["expected"]["when"], "never")
+        self.assertEqual(target["suppressed"]["words"], "550 no such user")
+        shown = "\n".join(lines(told))
+        self.assertIn("suppressed      for ever, by 3 failures: 550 no such user", shown)
+        self.assertIn("mailnode suppress remove x@example.net", shown)
+
+    def test_suppressed_down(self) -> None:
+        """While the node is down the list is read from its state."""
+        address = Address("x", "example.net")
+        self.settings.state_dir.mkdir(parents=True)
+        database = StateDatabase(self.settings.state_dir / "state.sqlite", cast(Any, None))
+        listed = Suppressions(database, self.settings.suppression, time.time, lambda event: None, lambda name: False)
+        listed.add(address, "asked us to stop", 0)
+        database.close()
+        found = _suppressed(self.settings, lambda name: False, address)
+        assert found is not None
+        self.assertEqual((found.failures, found.words), (0, "asked us to stop"))
+        self.assertIsNone(_suppressed(self.settings, lambda name: False, Address("y", "example.net")))
 
     def node_reactor(self) -> Any:
         return Node().reactor

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 
 from twisted_mail_node.admin.messages import Shape
 from twisted_mail_node.admin.route_orders import route
 from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.message.address import Address
 from twisted_mail_node.settings import Settings
+
+if TYPE_CHECKING:
+    from twisted_mail_node.state.suppressions import Suppressed
 
 
 class _Alone:
@@ -53,7 +59,30 @@ def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
         limits=Limits(settings.destinations, settings.queue),
         sources=Sources(settings.sources),
     )
-    return RouteInquiry(directory, Router(settings.routes, directory, settings.domains), relay, reactor)
+    router = Router(settings.routes, directory, settings.domains)
+
+    def suppressed(address: Address) -> Suppressed | None:
+        return _suppressed(settings, directory.is_local, address)
+
+    return RouteInquiry(directory, router, relay, reactor, suppressed=suppressed)
+
+
+def _suppressed(settings: Settings, is_local: Callable[[str], bool], address: Address) -> Suppressed | None:
+    """What the list says of an address. Opened for each: a node that starts meanwhile finds it free.
+
+    :raises StateError: it cannot be read.
+    """
+    from twisted_mail_node.state.database import StateDatabase
+    from twisted_mail_node.state.suppressions import Suppressions
+
+    path = settings.state_dir / "state.sqlite"
+    if not path.exists():
+        return None
+    database = StateDatabase(path, cast(Any, None))  # nobody waits for an answer here
+    try:
+        return Suppressions(database, settings.suppression, time.time, lambda event: None, is_local).find(address)
+    finally:
+        database.close()
 
 
 def ask_alone(settings: Settings, message: Shape) -> Shape:

@@ -45,11 +45,7 @@ def route(config: Path | None, address: str, sender: str, account: str, for_prog
     if for_program:
         looks.as_json(told)
         return
-    state = (
-        "the node is running"
-        if told["running"]
-        else "the node is down: how destinations stand, and what is suppressed, is not known"
-    )
+    state = "the node is running" if told["running"] else "the node is down: how destinations stand is not known"
     click.echo(f"({which(config, settings)}: {state})", err=True)
     click.echo("\n".join(map(printable, lines(told))))
 
@@ -82,6 +78,13 @@ def _target(target: dict[str, Any]) -> Iterator[str]:
     standing = target["destination"]
     if standing is not None and standing["waiting"]:
         yield _line("waiting", looks.count(standing["waiting"], "mail"))
+    suppressed = target["suppressed"]
+    if suppressed is not None:
+        end = "for ever" if suppressed["until"] is None else f"until {looks.moment(suppressed['until'])}"
+        who = f"{suppressed['failures']} failures" if suppressed["failures"] else "an operator"
+        words = f": {suppressed['words']}" if suppressed["words"] else ""
+        yield _line("suppressed", f"{end}, by {who}{words}")
+        yield _line("", f"to have it tried again: mailnode suppress remove {target['address']}")
     expected = target["expected"]
     until = f", {looks.moment(expected['until'])}" if expected["until"] else ""
     yield _line("expected", f"{expected['when']}{until}: {expected['words']}")

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mail_node.admin.messages import Shape
+from twisted_mail_node.admin.suppress_orders import as_shape
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route, Router
-from twisted_mail_node.state.suppressions import Suppressed, status_of
+from twisted_mail_node.state.suppressions import Suppressed
 from twisted_mail_node.waiting import DeadlineError, within
 
 #: Addresses behind one that are followed.
@@ -38,7 +39,7 @@ class RouteInquiry:
     """Answers for one node, running or not.
 
     :param queue: gives what the queue knows of destinations (``OutgoingQueue.status``); ``None``: there is no queue.
-    :param suppressed: says why mail to an address on another host is not tried; ``None``: it is, or nobody knows.
+    :param suppressed: gives what the suppression list says of an address (``Suppressions.find``).
     """
 
     def __init__(
@@ -102,20 +103,16 @@ class RouteInquiry:
         if route.agent == "relay":
             rewritten = self._directory.forwarding.reverse_path(envelope, recipient)
             shape["reverse_path"] = None if rewritten is None else str(rewritten)
-            suppressed = self._suppressed(address)
-            shape["suppressed"] = None if suppressed is None else status_of(suppressed).words
             shape["way"] = await self._way(route)
             shape["destination"] = _standing(route.next_hop, listed)
         elif route.agent == "maildir":
             shape["maildir"] = str(self._directory.maildir_path(address))
-        if shape["suppressed"] is not None:
-            shape["expected"] = {
-                "when": "never",
-                "until": None,
-                "words": f"it would be returned: {shape['suppressed']}",
-            }
-        else:
-            shape["expected"] = _expected(route, shape["way"], shape["destination"])
+        shape["expected"] = _expected(route, shape["way"], shape["destination"])
+        one = self._suppressed(address)
+        if one is not None:
+            shape["suppressed"] = as_shape(one)
+            words = "it would be returned untried: the address is on the suppression list"
+            shape["expected"] = {"when": "never", "until": None, "words": words}
         return shape
 
     async def _way(self, route: Route) -> dict[str, object]:
