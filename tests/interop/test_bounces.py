@@ -67,6 +67,7 @@ class BounceTest(NodeTest):
 
         returned("third")
         self.assertIn("gone@dead.test", here.command("suppress", "list"))
+        self.assertIn("it would be returned untried", here.command("route", "gone@dead.test"))
         self.assertEqual(here.stop(), 0)
         self.assertIn("gone@dead.test", here.command("suppress", "list"))
         here.start()
