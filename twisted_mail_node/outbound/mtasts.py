@@ -31,7 +31,7 @@ _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,31}):[ \t]*(.*?)[ \t]*\Z", re.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AGE = re.compile(r"[0-9]{1,10}\Z")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_PATTERN = re.compile(rf"(?:\*\.)?{_LABEL}(?:\.{_LABEL})*\Z")
+_PATTERN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
 
 
 class PolicyError(ValueError):
@@ -42,7 +42,7 @@ class StsPolicy(NamedTuple):
     """A domain's policy.
 
     :ivar id: of the TXT record that led to it.
-    :ivar exchangers: the mx patterns in their order, in lower case.
+    :ivar exchangers: the mx patterns in their order, in look-up spelling.
     :ivar max_age: seconds it holds, at most ``MAX_AGE``.
     :ivar fetched: when it was fetched, seconds since the epoch.
     """
@@ -125,9 +125,7 @@ def read_policy(octets: bytes, policy_id: str, fetched: float) -> StsPolicy:
         count += 1
         if count > EXCHANGERS_MAX:
             raise PolicyError(f"it has more than {EXCHANGERS_MAX} mx lines")
-        if not _PATTERN.match(value) or len(value) > 255:
-            raise PolicyError(f"an mx line names no host: {_shown(value)}")
-        exchangers[value.lower()] = None
+        exchangers[_pattern(value)] = None
     if values.get("version") != "STSv1":
         raise PolicyError("its version is not STSv1")
     mode = values.get("mode")
@@ -141,9 +139,19 @@ def read_policy(octets: bytes, policy_id: str, fetched: float) -> StsPolicy:
     return StsPolicy(policy_id, cast(Mode, mode), tuple(exchangers), age, fetched)
 
 
+def _pattern(value: str) -> str:
+    """An mx pattern as it is compared: in lower case, without a dot at its end. It has A-labels (RFC 8461 section 3.2:
+    the Domain of RFC 5321)."""
+    wild = "*." if value.startswith("*.") else ""
+    name = name_key(value.removeprefix("*."))
+    if name is None or not value.isascii() or not _PATTERN.match(name):
+        raise PolicyError(f"an mx line names no host: {_shown(value)}")
+    return wild + name
+
+
 def _read_line(line: str) -> tuple[str, str]:
     match = _LINE.match(line)
-    if match is None or _CONTROL.search(match[2]):
+    if match is None or not match[2] or _CONTROL.search(match[2]):
         raise PolicyError(f"a line is not of the form name: value: {_shown(line)}")
     return match[1], match[2]
 

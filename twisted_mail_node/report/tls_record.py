@@ -32,7 +32,8 @@ class Place(NamedTuple):
 
 
 def places_of(records: Sequence[object]) -> tuple[Place, ...]:
-    """Where reports go; empty where the domain wants none. Exactly one record must begin with the version.
+    """Where reports go; empty where the domain wants none. Exactly one record must begin with the version, and it must
+    be right as a whole.
 
     Places of other schemes, and those that cannot be read, are passed over.
 
@@ -41,12 +42,15 @@ def places_of(records: Sequence[object]) -> tuple[Place, ...]:
     ours = [record for record in records if isinstance(record, bytes) and _VERSION.match(record)]
     if len(ours) != 1 or not ours[0].isascii():
         return ()
-    for part in ours[0].decode("ascii").split(";")[1:]:
-        field = _FIELD.match(part.strip(" \t"))
-        if field is not None and field[1] == "rua":
-            found = (read_place(uri.strip(" \t")) for uri in field[2].split(","))
-            return tuple(dict.fromkeys(place for place in found if place is not None))[:PLACES_MAX]
-    return ()
+    parts = [part.strip(" \t") for part in ours[0].decode("ascii").split(";")[1:]]
+    fields = [_FIELD.match(part) for part in parts if part]
+    places: list[Place | None] = []
+    for field in fields:
+        if field is None:
+            return ()  # as a whole it is no record
+        if field[1] == "rua" and not places:
+            places = [read_place(uri.strip(" \t")) for uri in field[2].split(",")]
+    return tuple(dict.fromkeys(place for place in places if place is not None))[:PLACES_MAX]
 
 
 def read_place(uri: str) -> Place | None:
