@@ -61,6 +61,15 @@ class ExplainReplyTest(SynchronousTestCase):
                 self.assertEqual(result.exit_code, 2)
                 self.assertIn("Usage", result.stderr)
 
+    def test_no_reply(self) -> None:
+        """What is no reply is not called a refusal."""
+        for text in ("hello", "999 x"):
+            result = explain(text)
+            self.assertEqual(result.exit_code, 2)
+            self.assertIn("That is no reply", result.stderr)
+        self.assertIn("mailbox-full", explain("mailbox full").stdout)
+        self.assertIn("no-failure", explain("250 2.0.0 Ok: queued").stdout)
+
     def test_no_reactor(self) -> None:
         """The command does not load Twisted's reactor."""
         code = (

@@ -17,6 +17,7 @@ from twisted_mail_node.message.cause import (
     cause_named,
     causes,
     codes_of,
+    is_reply,
     known,
     understand,
     understand_reply,
@@ -126,6 +127,25 @@ class RepliesTest(SynchronousTestCase):
         self.assertEqual(understand_reply("599 zzz").code, "refused")
         self.assertEqual(understand_reply("zzz").code, "refused")
         self.assertEqual(understand_reply("").code, "refused")
+
+    def test_success(self) -> None:
+        """A host that says yes refuses nothing, whatever its words are."""
+        for text in (
+            "250 2.0.0 Ok: queued as 4XYZ",
+            "250",
+            "2.1.5 Ok",
+            "354 End with .",
+            "250 2.0.0 mailbox full of joy",
+        ):
+            with self.subTest(text=text):
+                self.assertEqual(understand_reply(text).code, "no-failure")
+
+    def test_is_reply(self) -> None:
+        """A code, an enhanced status code or words that are known make a reply."""
+        for text in ("599 zzz", "#5.9.9 zzz", "250", "mailbox full", "host said: 499 zzz"):
+            self.assertTrue(is_reply(text), text)
+        for text in ("", "zzz", "999 zzz", "12345"):
+            self.assertFalse(is_reply(text), text)
 
     @settings(max_examples=300, deadline=None)
     @given(st.text(max_size=3000), st.text(max_size=80))

@@ -20,7 +20,7 @@ def explain_reply(words: Sequence[str], host: str, for_program: bool) -> None:
 
     REPLY as a log or a report shows it: "550 5.7.26 ..."; "-" reads it from standard input.
     """
-    from twisted_mail_node.message.cause import understand_reply
+    from twisted_mail_node.message.cause import is_reply, understand_reply
     from twisted_mail_node.message.reply_rules import TEXT_MAX
 
     text = " ".join(words)
@@ -28,6 +28,8 @@ def explain_reply(words: Sequence[str], host: str, for_program: bool) -> None:
         text = sys.stdin.buffer.read(4 * TEXT_MAX).decode("utf-8", "replace")
     if not text.strip():
         raise click.UsageError("There is no reply to explain.")
+    if not is_reply(text):
+        raise click.UsageError('That is no reply: it has no code such as "550", and no words that are known.')
     cause = understand_reply(text, host)
     if for_program:
         looks.as_json(cause._asdict())

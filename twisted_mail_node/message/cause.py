@@ -83,8 +83,16 @@ def understand_reply(text: str, host: str = "") -> Cause:
     :param host: the name of the host that said it, where it is known.
     """
     said = take_apart(begin_of_reply(text))
+    if said.code.startswith(("2", "3")):
+        return known().causes["no-failure"]
     failed = not said.code.startswith("4")
     return _fitting(said, host) or known().causes["refused" if failed else "delayed"]
+
+
+def is_reply(text: str) -> bool:
+    """Whether there is anything in the text to understand: a reply code, an enhanced status code, or known words."""
+    said = take_apart(begin_of_reply(text))
+    return bool(said.code) or _fitting(said, "") is not None
 
 
 def cause_named(code: str) -> Cause | None:
