@@ -261,7 +261,7 @@ class CausesTest(SynchronousTestCase):
         self.assertEqual((one.code, one.kind, one.permanent), ("mailbox-full", Kind.MAILBOX, False))
         self.assertIsNone(cause_named("mailbox"))
         self.assertEqual(codes_of("mailbox-full"), ("mailbox-full",))
-        self.assertEqual(codes_of("mailbox"), ("mailbox-full", "mailbox-unavailable"))
+        self.assertEqual(codes_of("mailbox"), ("mailbox-full", "mailbox-unavailable", "recipient-rate-limited"))
         self.assertEqual(codes_of("colours"), ())
         self.assertEqual(codes_of(""), ())
 
