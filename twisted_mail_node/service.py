@@ -57,7 +57,7 @@ from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
 from twisted_mail_node.spool.room import Room
 from twisted_mail_node.spool.spool import Spool
-from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.database import STATE_NAME, StateDatabase
 from twisted_mail_node.state.freezes import Freezes
 from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.suppressions import Suppressions
@@ -198,7 +198,7 @@ class MailNode(MultiService):
         parts.traffic = Traffic(reactor.seconds)
         self.publish.observers += (parts.log, parts.traffic)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
-        parts.state = StateDatabase(settings.state_dir / "state.sqlite", reactor)
+        parts.state = StateDatabase(settings.state_dir / STATE_NAME, reactor)
         parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))

@@ -183,6 +183,13 @@ class DownTest(Case):
         self.assertEqual(json.loads(self.mailnode("queue", "frozen", "--json").stdout), [])
         self.assertEqual(self.mailnode("queue", "thaw", "gmail.example").exit_code, 1)
 
+    def test_looking_makes_nothing(self) -> None:
+        """Who only looks, or thaws what is not frozen, leaves no file behind."""
+        self.state.mkdir(parents=True)
+        self.assertEqual(json.loads(self.mailnode("queue", "frozen", "--json").stdout), [])
+        self.assertEqual(self.mailnode("queue", "thaw", "gmail.example").exit_code, 1)
+        self.assertEqual(list(self.state.iterdir()), [])
+
     def test_no_node(self) -> None:
         """Where no node ever was, nothing is made."""
         result = self.mailnode("queue", "freeze", "gmail.example")

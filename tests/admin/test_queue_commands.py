@@ -276,6 +276,18 @@ class DownTest(Case):
             self.assertIn(words, result.stdout)
         self.assertNotIn("body\n", result.stdout)
 
+    def test_frozen(self) -> None:
+        """show and retry know what is frozen."""
+        self.mailnode("queue", "freeze", "there.example")
+        (shown,) = json.loads(self.mailnode("queue", "show", "0000000000000a", "--json").stdout)
+        self.assertTrue(shown["recipients"][0]["frozen"])
+        self.assertIn("mailnode queue thaw there.example", self.mailnode("queue", "show", "0000000000000a").stdout)
+        result = self.mailnode("queue", "retry", "--destination", "there.example", "--yes")
+        self.assertIn("But there.example is frozen", result.stdout)
+        self.mailnode("queue", "thaw", "there.example")
+        (shown,) = json.loads(self.mailnode("queue", "show", "0000000000000a", "--json").stdout)
+        self.assertFalse(shown["recipients"][0]["frozen"])
+
     def test_show_json(self) -> None:
         """show --json holds the header too; an unknown id is exit code 1."""
         result = self.mailnode("queue", "show", "--json", "0000000000000a", "0c", "nonsense")

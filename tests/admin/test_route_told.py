@@ -179,7 +179,7 @@ class AnswerTests(RouteTest):
     def test_wrong(self) -> None:
         """What is no address is refused in words."""
         for address, message, words in (
-            ("", {}, "which address"),
+            ("", {}, "'address' is missing"),
             ("nonsense", {}, "'address' must be an address"),
             ("x@example.net", {"sender": "nonsense"}, "'sender'"),
             ("x@example.net", {"account": "no body@example.net"}, "'account'"),

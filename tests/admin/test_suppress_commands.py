@@ -107,8 +107,8 @@ class DownTest(Commands):
             (("add", "ann@"), 1, "is not an address"),
             (("add", "ann@dead.example\nbob@x"), 1, "is not an address"),
             (("add", "postmaster@dead.example"), 1, "every domain has a postmaster"),
-            (("add", "ann@dead.example", "--for", "soon"), 2, "--for takes"),
-            (("add", "ann@dead.example", "--for", "-1d"), 2, "--for takes"),
+            (("add", "ann@dead.example", "--for", "soon"), 2, "Invalid value for '--for'"),
+            (("add", "ann@dead.example", "--for", "-1d"), 2, "Invalid value for '--for'"),
             (("add", "ann@dead.example", "--for", "1d", "--for-ever"), 2, "not both"),
             (("add", "ann@dead.example", "--words", "x" * 500), 1, "'words' must be a text"),
             (("add",), 2, "ADDRESS"),
@@ -165,12 +165,35 @@ class RunningTest(DownTest):
             ("add", {"address": "ann@dead.example", "until": 1e300}),
             ("add", {"address": "ann@dead.example", "until": 5}),
             ("add", {"address": "ann@dead.example", "words": None}),
+            ("add", {"address": "ann@dead.example", "words": "\udcff"}),
+            ("list", {"text": "\ud800"}),
             ("remove", {}),
         ):
             with self.subTest(command=command, arguments=arguments):
                 self.assertRaises(ControlError, client.ask, f"suppress.{command}", **arguments)
         self.assertEqual(self.events, [])
         self.assertEqual(client.ask("suppress.list").last["count"], 0)
+
+
+class StoppedTest(Case):
+    """A node that stops between the question whether it runs and the order."""
+
+    def test_told(self) -> None:
+        """It is a sentence, of every command that asks a node."""
+        self.patch(ControlClient, "is_running", lambda client: True)
+        for command in (
+            ("suppress", "list"),
+            ("queue", "frozen"),
+            ("queue", "list"),
+            ("route", "ann@dead.example"),
+            ("tls", "list"),
+            ("tls", "forget", "dead.example"),
+            ("tls-report", "show"),
+        ):
+            with self.subTest(command=command):
+                result = self.mailnode(*command)
+                self.assertEqual(result.exit_code, 1)
+                self.assertIn("no node is running here", result.stderr)
 
 
 class PlaceTest(Case):
@@ -193,6 +216,9 @@ class PlaceTest(Case):
             changed.clear()
             self.mailnode("suppress", "add", "bob@dead.example")
             self.assertEqual(changed, [])
+            (self.state / "state.sqlite").unlink()
+            self.mailnode("queue", "freeze", "dead.example")
+            self.assertIn(("state.sqlite", 1234, 567), changed)
 
     def test_no_place(self) -> None:
         """It is a sentence."""

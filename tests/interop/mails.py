@@ -6,6 +6,9 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from typing import NamedTuple
 
+#: What stands in a ``letter``.
+SECRET = b"a secret of the sender and the recipient"
+
 
 class Sample(NamedTuple):
     """A content as it is sent, CRLF line ends.
@@ -39,6 +42,11 @@ def with_attachments(subject: str = "papers", times: int = 400) -> bytes:
     message.add_attachment(bytes(range(256)) * times, maintype="application", subtype="octet-stream", filename="ö.bin")
     message.add_attachment("one line\n" * 50, filename="lines.txt")
     return message.as_bytes()
+
+
+def letter(subject: str) -> bytes:
+    """A mail that nobody else is to read."""
+    return plain(subject) + SECRET + b"\r\n"
 
 
 def plain(subject: str, body: bytes = b"Hello.\r\n") -> bytes:

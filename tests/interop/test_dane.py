@@ -8,14 +8,13 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.interop.between import Between, strip_starttls
-from tests.interop.mails import plain
+from tests.interop.mails import SECRET, letter
 from tests.interop.node import Node, NodeTest, free_port
 from tests.interop.postfix import Postfix
 from tests.interop.unbound import Names, Unbound, tlsa
 from tests.interop.wire import send
 from tests.net.authority import Authority, Issued
 
-SECRET = b"a secret of the sender and the recipient"
 AUTHORITY = Authority("Nobody knows it")
 
 
@@ -33,11 +32,6 @@ def zone(domain: str, records: list[str], port: int) -> dict[str, Names]:
         f"_{port}._tcp.mx.{domain}": {"TLSA": records},
     }
     return {domain: {name: those for name, those in names.items() if all(those.values())}}
-
-
-def letter(subject: str) -> bytes:
-    """A mail that nobody else is to read."""
-    return plain(subject) + SECRET + b"\r\n"
 
 
 class DaneTest(NodeTest):

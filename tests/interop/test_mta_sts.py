@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.interop.between import Between, strip_starttls
-from tests.interop.mails import plain
+from tests.interop.mails import letter
 from tests.interop.node import Node, NodeTest
 from tests.interop.policy_server import PolicyServer
 from tests.interop.unbound import Names, Unbound
 from tests.interop.wire import send
 from tests.net.authority import Authority, Issued
 
-SECRET = b"a secret of the sender and the recipient"
 AUTHORITY = Authority("Everybody knows it")
 #: Where policies are served: not where others of these tests listen.
 WEB = "127.0.0.8"
@@ -33,11 +32,6 @@ def zone(policy_id: str = "1") -> dict[str, Names]:
 def policy(mode: str = "enforce", exchanger: str = "mx.sts.test") -> str:
     """The text of a policy."""
     return f"version: STSv1\r\nmode: {mode}\r\nmx: {exchanger}\r\nmax_age: 86400\r\n"
-
-
-def letter(subject: str) -> bytes:
-    """A mail that nobody else is to read."""
-    return plain(subject) + SECRET + b"\r\n"
 
 
 class MtaStsTest(NodeTest):

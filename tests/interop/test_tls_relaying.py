@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.interop.between import Between, Change, inject, strip_starttls
-from tests.interop.mails import plain
+from tests.interop.mails import SECRET, letter
 from tests.interop.node import Node, NodeTest, free_port, wait_for
 from tests.interop.postfix import Postfix
 from tests.interop.wire import Client, send
@@ -25,12 +25,6 @@ HOSTS = {
     "stranger": "who signed it is not known here",
     "plain": "offers no STARTTLS",
 }
-SECRET = b"a secret of the sender and the recipient"
-
-
-def letter(subject: str) -> bytes:
-    """A mail that nobody else is to read."""
-    return plain(subject) + SECRET + b"\r\n"
 
 
 class There(Node):

@@ -108,11 +108,6 @@ def send(
         return reply.split()[-1]
 
 
-def queue_id_of(reply: str) -> str:
-    """The queue id in the reply to a content."""
-    return reply.split()[-1]
-
-
 def added_to(mail: bytes, content: bytes, binary: bool = False) -> bytes:
     """What a node put before ``content`` in a Maildir's file. :raises AssertionError: the content is not there
     octet for octet (LF for CRLF), or what stands before it is something else than trace fields.

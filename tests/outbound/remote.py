@@ -24,6 +24,7 @@ from twisted_mail_node.message.status import DeliveryStatus
 from twisted_mail_node.outbound.connection import RelayConnection
 from twisted_mail_node.outbound.relay import RelayManager
 from twisted_mail_node.outbound.security import Security
+from twisted_mail_node.outbound.tls_outcome import TlsOutcome
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.settings import QueueSettings, TlsLevel
 
@@ -302,3 +303,17 @@ class Node:
 
 def joes(count: int) -> list[Address]:
     return [Address(f"joe{n}", "example.net") for n in range(count)]
+
+
+def takes(host: Host, mails: int = 1) -> None:
+    """The host takes so many mails that are on their way to it."""
+    for _ in range(mails):
+        host.says("250 ok", "250 ok", "354 go")
+        host.says("250 2.0.0 taken")
+
+
+class Notes(list[TlsOutcome]):
+    """Every outcome of TLS."""
+
+    def note(self, outcome: TlsOutcome) -> None:
+        self.append(outcome)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.outbound.remote import Notes
 from tests.outbound.test_mtasts import GOOD
 from tests.state.at_once import StateAtOnce
 from tests.threads import ThreadsAtOnce
@@ -53,6 +54,7 @@ class PoliciesCase(SynchronousTestCase):
         self.file: bytes | Exception | None = GOOD
         self.waiting: list[Deferred[bytes]] = []
         self.events: list[Event] = []
+        self.notes = Notes()
         self.path = Path(self.mktemp()) / "state.sqlite"
         self.policies = self.opened()
 
@@ -66,6 +68,7 @@ class PoliciesCase(SynchronousTestCase):
             state=self.state,
             clock=self.clock,
             publish=self.events.append,
+            notes=self.notes,
         )
         made.start()
         self.addCleanup(made.stop)
@@ -118,7 +121,7 @@ class FindTest(PoliciesCase):
         self.assertEqual(
             self.events, [PolicyFetched("example.com", "enforce", ("mail.example.com", "*.example.net"), 0)]
         )
-        self.assertIsNone(self.policies.last_problem("example.com"))
+        self.assertEqual(self.notes, [])
 
     def test_stopped(self) -> None:
         """After the stop nothing is asked, and a policy in force is so for the mail that is still under way."""
@@ -139,7 +142,7 @@ class FindTest(PoliciesCase):
         self.later(300)
         self.find("example.org")
         self.assertEqual(len(self.resolver.asked), 2)
-        self.assertIsNone(self.policies.last_problem("nobody.example"))
+        self.assertEqual(self.notes, [])
 
     def test_new_id(self) -> None:
         """A new id leads to a fetch, when the record is asked for again."""
@@ -185,15 +188,14 @@ class FindTest(PoliciesCase):
                 self.resolver.ids["example.com"] += "1"
                 self.assertIsNone(self.find())
                 self.assertEqual(len(self.fetched), before + 1)
-                told = self.policies.last_problem("example.com")
-                assert told is not None
-                self.assertEqual(told.result, result)
+                told = self.notes.pop()
+                self.assertEqual((told.domain, told.policy_type, told.result), ("example.com", "sts", result))
                 self.assertEqual(self.events[-1], PolicyNotFetched("example.com", told.words))
                 self.later(policies.FETCH_AGAIN)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.file = GOOD
         self.found()
-        self.assertIsNone(self.policies.last_problem("example.com"))
+        self.assertEqual(self.notes, [])
 
     def test_mode_none(self) -> None:
         """Mode none is no policy; that it cannot be fetched again interests nobody."""
@@ -205,7 +207,7 @@ class FindTest(PoliciesCase):
         self.later(policies.ASK_AGAIN)
         self.assertIsNone(self.find())
         self.assertEqual(len(self.events), 1)
-        self.assertIsNone(self.policies.last_problem("example.com"))
+        self.assertEqual(self.notes, [])
 
     def test_disabled(self) -> None:
         """With mta_sts = false nobody is asked."""

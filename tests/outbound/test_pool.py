@@ -7,18 +7,11 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.outbound.remote import Host, Node, Resolver
+from tests.outbound.remote import Host, Node, Resolver, takes
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
 Sent = Deferred[Sequence[DeliveryStatus]]
-
-
-def takes(host: Host, mails: int = 1) -> None:
-    """The host takes so many mails that are on their way to it."""
-    for _ in range(mails):
-        host.says("250 ok", "250 ok", "354 go")
-        host.says("250 2.0.0 taken")
 
 
 class PoolTests(SynchronousTestCase):

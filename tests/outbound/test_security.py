@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dns.fake import FakeResolver
-from tests.outbound.remote import HEADER, SENDER, Content
+from tests.outbound.remote import HEADER, SENDER, Content, Notes
 from twisted_mail_node.dns.answer import TLSA, DNSError
 from twisted_mail_node.dns.exchangers import Exchanger, HostAddress
 from twisted_mail_node.message.address import Address
@@ -78,13 +78,6 @@ class Levels:
 
     def reached(self, domain: str, level: str) -> None:
         self.known[domain] = level
-
-
-class Notes(list[TlsOutcome]):
-    """Every outcome."""
-
-    def note(self, outcome: TlsOutcome) -> None:
-        self.append(outcome)
 
 
 def request(level: TlsLevel, sender: Address | None = SENDER, **envelope: Any) -> DeliveryRequest:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.outbound.remote import Host, Node, Resolver
+from tests.outbound.remote import Host, Node, Resolver, takes
 from tests.threads import ThreadsAtOnce
 from twisted_mail_node.dns.exchangers import NoExchanger
 from twisted_mail_node.message.status import Action, DeliveryStatus
@@ -77,11 +77,6 @@ class SignInTest(SynchronousTestCase):
         self.assertIn(words, found.words)
         for host in self.node.hosts:
             self.assertNotIn(b"MAIL FROM", host.transport.all_written)
-
-
-def takes(host: Host) -> None:
-    host.says("250 ok", "250 ok", "354 go")
-    host.says("250 2.0.0 taken")
 
 
 class PasswordTests(SignInTest):

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.outbound.remote import Host, Node, Resolver
+from tests.outbound.remote import Node, Resolver, takes
 from twisted_mail_node.dns.answer import MX
 from twisted_mail_node.message.status import Action
 from twisted_mail_node.outbound.slots import SLOT_TIME, NoSlot, Slot, Slots
@@ -168,12 +168,6 @@ SHARED = Resolver(
         ("mx2.big.example", "A"): ("192.0.2.2",),
     }
 )
-
-
-def takes(host: Host) -> None:
-    """The host takes a mail that is on its way to it."""
-    host.says("250 ok", "250 ok", "354 go")
-    host.says("250 2.0.0 taken")
 
 
 class PoolsTests(SynchronousTestCase):

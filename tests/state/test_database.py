@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from twisted_mail_node.state.database import StateDatabase, StateError
@@ -26,7 +25,8 @@ class DatabaseTest(TestCase):
         database.tables(TABLE)
         return database
 
-    async def _test_kept(self) -> None:
+    async def test_kept(self) -> None:
+        """Questions see what was written before them; closing writes what waits, and takes nothing after it."""
         database = self.opened()
         database.write("INSERT INTO learned VALUES(?, ?)", ("a", 1))
         self.assertEqual(await database.ask("SELECT * FROM learned"), [("a", 1)])
@@ -35,11 +35,8 @@ class DatabaseTest(TestCase):
         database.write("INSERT INTO learned VALUES(?, ?)", ("c", 3))
         self.assertEqual(self.opened().read("SELECT name FROM learned ORDER BY name"), [("a",), ("b",)])
 
-    def test_kept(self) -> Deferred[None]:
-        """Questions see what was written before them; closing writes what waits, and takes nothing after it."""
-        return Deferred.fromCoroutine(self._test_kept())
-
-    async def _test_wrong(self) -> None:
+    async def test_wrong(self) -> None:
+        """A statement that fails is told or logged, and those after it go on; so is text that cannot be written."""
         database = self.opened()
         with self.assertRaises(StateError):
             await database.ask("SELECT * FROM nothing")
@@ -47,13 +44,14 @@ class DatabaseTest(TestCase):
         database.write("INSERT INTO learned VALUES('a', 1)")
         self.assertEqual(len(await database.ask("SELECT * FROM learned")), 1)
         self.assertEqual(len(self.flushLoggedErrors()), 1)
+        with self.assertRaises(StateError):
+            await database.ask("SELECT * FROM learned WHERE name = ?", ("half a character: \ud800",))
+        database.write("INSERT INTO learned VALUES(?, 2)", ("\ud800",))
+        self.assertEqual(len(await database.ask("SELECT * FROM learned")), 1)
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
         database.close()
         with self.assertRaises(StateError):
             await database.ask("SELECT 1")
-
-    def test_wrong(self) -> Deferred[None]:
-        """A statement that fails is told or logged, and those after it go on."""
-        return Deferred.fromCoroutine(self._test_wrong())
 
     def test_at_once(self) -> None:
         """One part may read and make its tables while another writes: neither is refused."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from twisted_mail_node.admin.spoken import client_for, fail, settings_of_node, which
+from twisted_mail_node.admin.state_alone import made_state_of, state_of
 from twisted_mail_node.smtp.reply import printable
 
 if TYPE_CHECKING:
     from twisted_mail_node.admin.control_client import ControlClient
     from twisted_mail_node.admin.messages import Shape
-    from twisted_mail_node.state.freezes import Freezes
 
 
 class Freezing(Protocol):
@@ -46,47 +46,49 @@ class NodeFreezing:
 class StateFreezing:
     """Of a node that is down: kept for its next start.
 
-    :param path: of the state database.
+    :param state_dir: of the node.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, state_dir: Path) -> None:
+        self._state_dir = state_dir
 
     def freeze(self, destination: str, words: str) -> None:
-        with self._freezes() as freezes:
+        from twisted_mail_node.state.freezes import Freezes
+
+        with made_state_of(self._state_dir) as state:
+            freezes = Freezes(state)
             since = {name: when for name, _, when in freezes.all()}
             freezes.add(destination, words, since.get(destination, time.time()))
         if destination not in self._names():
-            fail(f"{self._path} could not be written; nothing was frozen")
+            fail(f"the state database in {self._state_dir} could not be written; nothing was frozen")
 
     def thaw(self, destination: str) -> None:
         if destination not in self._names():
             fail(f"{printable(destination)} is not frozen; mailnode queue frozen names what is")
-        with self._freezes() as freezes:
-            freezes.drop(destination)
+        from twisted_mail_node.state.freezes import Freezes
+
+        with made_state_of(self._state_dir) as state:
+            Freezes(state).drop(destination)
         if destination in self._names():
-            fail(f"{self._path} could not be written; nothing was thawed")
+            fail(f"the state database in {self._state_dir} could not be written; nothing was thawed")
 
     def frozen(self) -> list[Shape]:
-        with self._freezes() as freezes:
-            return [
-                {"destination": destination, "words": words, "since": since}
-                for destination, words, since in sorted(freezes.all())
-            ]
+        return frozen_alone(self._state_dir)
 
     def _names(self) -> set[str]:
         return {one["destination"] for one in self.frozen()}
 
-    @contextmanager
-    def _freezes(self) -> Iterator[Freezes]:
-        from twisted_mail_node.state.database import StateDatabase
-        from twisted_mail_node.state.freezes import Freezes
 
-        state = StateDatabase(self._path, None)  # type: ignore[arg-type]  # nothing is asked: results are read at once
-        try:
-            yield Freezes(state)
-        finally:
-            state.close()
+def frozen_alone(state_dir: Path) -> list[Shape]:
+    """What is frozen in a node that is down.
+
+    :raises StateError: it cannot be read.
+    """
+    from twisted_mail_node.state.freezes import Freezes
+
+    with state_of(state_dir) as state:
+        known = [] if state is None else sorted(Freezes(state).all())
+    return [{"destination": destination, "words": words, "since": since} for destination, words, since in known]
 
 
 @contextmanager
@@ -109,6 +111,6 @@ def freezing(config: Path | None, quiet: bool = False) -> Iterator[Freezing]:
     if not quiet:
         click.echo(f"({which(config, settings)}: the node is down; this counts from its next start)", err=True)
     try:
-        yield StateFreezing(settings.state_dir / "state.sqlite")
+        yield StateFreezing(settings.state_dir)
     except StateError as error:
         fail(str(error))

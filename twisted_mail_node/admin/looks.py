@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -131,3 +132,14 @@ def facts(status: dict[str, Any], indent: str = "") -> list[str]:
             shown = "none" if value in ("", {}, None) else printable(str(value))
             lines.append(f"{indent}{name:<{width}}{shown}")
     return lines
+
+
+def suppressed_until(one: Mapping[str, Any]) -> str:
+    """How long an address of the suppression list stays on it."""
+    return "for ever" if one["until"] is None else f"until {moment(one['until'])}"
+
+
+def suppressed_why(one: Mapping[str, Any]) -> str:
+    """Who put an address on the suppression list, and why."""
+    who = f"{one['failures']} failures" if one["failures"] else "an operator"
+    return f"{who}: {one['words']}" if one["words"] else who

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from twisted_mail_node.admin.control_client import ControlClient
+from twisted_mail_node.admin.freezing import frozen_alone
 from twisted_mail_node.admin.messages import (
     CONTENT_AT_ONCE,
+    GROUPS_MAX,
     HEADERS_AT_ONCE,
     IDS_AT_ONCE,
     By,
@@ -64,7 +67,7 @@ class Mails(Protocol):
         """How many recipients wait, in groups."""
 
     def frozen(self) -> list[Shape]:
-        """The destinations that are frozen; none of a node that is down."""
+        """The destinations that are frozen."""
 
     def count(self, order: Order, wanted: Filter) -> int:
         """How many mails ``change`` would change."""
@@ -96,12 +99,9 @@ class NodeMails:
         found: list[Shape] = []
         for ids in _slices(queue_ids, HEADERS_AT_ONCE):
             found += self._client.ask("queue.find", ids=ids, limit=HEADERS_AT_ONCE, header=True).items
-        frozen = {one["destination"] for one in self.frozen()}
         for mail in found:
             mail["tried"] = self._client.ask("queue.attempts", id=mail["queue_id"]).items
-            for recipient in mail["recipients"]:
-                recipient["frozen"] = recipient["destination"] in frozen
-        return found
+        return _with_freezes(found, self.frozen())
 
     def content(self, queue_id: str) -> Iterator[bytes]:
         offset = 0
@@ -114,7 +114,7 @@ class NodeMails:
             offset += len(octets)
 
     def tally(self, wanted: Filter, by: By) -> Counted:
-        groups, total = self._client.ask("queue.tally", **filter_as_shape(wanted), by=by)
+        groups, total = self._client.ask("queue.tally", **filter_as_shape(wanted), by=by, groups=GROUPS_MAX)
         return Counted(groups, {key: value for key, value in total.items() if key != "ok"})
 
     def frozen(self) -> list[Shape]:
@@ -151,14 +151,15 @@ class SpoolMails:
 
     running = False
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, state_dir: Path) -> None:
         self._store = store
+        self._state_dir = state_dir
 
     def find(self, wanted: Filter) -> list[Shape]:
         return [mail_as_shape(mail) for mail in self._store.find(wanted)]
 
     def show(self, queue_ids: Sequence[str]) -> list[Shape]:
-        return [
+        found = [
             {
                 **mail_as_shape(mail),
                 "header": _header(mail),
@@ -166,6 +167,7 @@ class SpoolMails:
             }
             for mail in self._find(queue_ids)
         ]
+        return _with_freezes(found, self.frozen())
 
     def content(self, queue_id: str) -> Iterator[bytes]:
         offset = 0
@@ -181,13 +183,13 @@ class SpoolMails:
         answers = [
             (question, self._tally(question.wanted, question.by)) for question in questions(wanted, by, time.time())
         ]
-        return Counted(*grouped(by, answers, len(answers) and 1_000_000))
+        return Counted(*grouped(by, answers, GROUPS_MAX))
 
     def _tally(self, wanted: Filter, by: str) -> list[Tally]:
         return self._store.tally_senders(wanted) if by == "sender" else self._store.tally(wanted)
 
     def frozen(self) -> list[Shape]:
-        return []
+        return frozen_alone(self._state_dir)
 
     def count(self, order: Order, wanted: Filter) -> int:
         return sum(len(known) for known, _ in self._pages(order, wanted))
@@ -243,7 +245,16 @@ def open_mails(settings: Settings) -> Mails:
         return NodeMails(client)
     from twisted_mail_node.spool.sqlite import Store
 
-    return SpoolMails(Store(settings.state_dir / "spool", create=False))
+    return SpoolMails(Store(settings.state_dir / "spool", create=False), settings.state_dir)
+
+
+def _with_freezes(mails: list[Shape], frozen: list[Shape]) -> list[Shape]:
+    """The same mails; each recipient says whether its destination is frozen."""
+    names = {one["destination"] for one in frozen}
+    for mail in mails:
+        for recipient in mail["recipients"]:
+            recipient["frozen"] = recipient["destination"] in names
+    return mails
 
 
 def _header(mail: Mail) -> str:

@@ -12,6 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from twisted_mail_node.message.address import Address
+from twisted_mail_node.settings_problems import Misspelt
+from twisted_mail_node.settings_spelling import address as parse_address
 from twisted_mail_node.spool.mail import Filter, State
 
 #: The socket's name below ``state_dir``.
@@ -104,11 +107,28 @@ def _texts(message: Shape, key: str, most: int, what: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _time(message: Shape, key: str) -> float:
+def time_from(message: Shape, key: str) -> float:
+    """A time in a request, in seconds since the epoch; 0 where there is none.
+
+    :raises RequestError: it is none.
+    """
     value = message.get(key, 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < TIME_MAX:
         raise RequestError(f"{key!r} must be a time: seconds since the epoch")
     return float(value)
+
+
+def address_from(message: Shape, key: str) -> Address:
+    """An address in a request.
+
+    :raises RequestError: it is none, or missing.
+    """
+    text = text_from(message, key, needed=True)
+    try:
+        return parse_address(text)
+    except Misspelt as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        raise RequestError(f"{key!r} must be an address such as joe@example.org, not {text!a}{hint}") from None
 
 
 def filter_from(message: Shape) -> Filter:
@@ -130,8 +150,8 @@ def filter_from(message: Shape) -> Filter:
         State[state] if state else None,
         limit,
         _texts(message, "causes", CAUSES_MAX, "causes"),
-        _time(message, "accepted_after"),
-        _time(message, "accepted_before"),
+        time_from(message, "accepted_after"),
+        time_from(message, "accepted_before"),
     )
 
 

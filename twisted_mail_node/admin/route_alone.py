@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
 from twisted_mail_node.admin.messages import Shape
 from twisted_mail_node.admin.route_orders import route
 from twisted_mail_node.admin.route_told import RouteInquiry
+from twisted_mail_node.admin.state_alone import state_of
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.settings import Settings
 
@@ -72,17 +73,12 @@ def _suppressed(settings: Settings, is_local: Callable[[str], bool], address: Ad
 
     :raises StateError: it cannot be read.
     """
-    from twisted_mail_node.state.database import StateDatabase
     from twisted_mail_node.state.suppressions import Suppressions
 
-    path = settings.state_dir / "state.sqlite"
-    if not path.exists():
-        return None
-    database = StateDatabase(path, cast(Any, None))  # nobody waits for an answer here
-    try:
+    with state_of(settings.state_dir) as database:
+        if database is None:
+            return None
         return Suppressions(database, settings.suppression, time.time, lambda event: None, is_local).find(address)
-    finally:
-        database.close()
 
 
 def ask_alone(settings: Settings, message: Shape) -> Shape:

@@ -27,7 +27,7 @@ def route(config: Path | None, address: str, sender: str, account: str, for_prog
 
     Nothing is sent. The DNS is asked.
     """
-    from twisted_mail_node.admin.control_client import ControlError
+    from twisted_mail_node.admin.control_client import ControlError, NodeNotRunning
     from twisted_mail_node.admin.messages import RequestError
 
     settings = settings_of_node(config)
@@ -40,7 +40,7 @@ def route(config: Path | None, address: str, sender: str, account: str, for_prog
             from twisted_mail_node.admin.route_alone import ask_alone
 
             told = ask_alone(settings, asked)
-    except (ControlError, RequestError, ValueError, OSError) as error:
+    except (ControlError, NodeNotRunning, RequestError, ValueError, OSError) as error:
         fail(str(error))
     if for_program:
         looks.as_json(told)
@@ -80,10 +80,7 @@ def _target(target: dict[str, Any]) -> Iterator[str]:
         yield _line("waiting", looks.count(standing["waiting"], "mail"))
     suppressed = target["suppressed"]
     if suppressed is not None:
-        end = "for ever" if suppressed["until"] is None else f"until {looks.moment(suppressed['until'])}"
-        who = f"{suppressed['failures']} failures" if suppressed["failures"] else "an operator"
-        words = f": {suppressed['words']}" if suppressed["words"] else ""
-        yield _line("suppressed", f"{end}, by {who}{words}")
+        yield _line("suppressed", f"{looks.suppressed_until(suppressed)}, by {looks.suppressed_why(suppressed)}")
         yield _line("", f"to have it tried again: mailnode suppress remove {target['address']}")
     expected = target["expected"]
     until = f", {looks.moment(expected['until'])}" if expected["until"] else ""

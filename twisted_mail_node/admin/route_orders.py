@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from twisted_mail_node.admin.messages import TEXT_MAX, RequestError, Shape
+from twisted_mail_node.admin.messages import Shape, address_from
 from twisted_mail_node.admin.route_told import RouteInquiry
-from twisted_mail_node.message.address import Address
-from twisted_mail_node.settings_problems import Misspelt
-from twisted_mail_node.settings_spelling import address as parse_address
 
 
 class Node(Protocol):
@@ -23,24 +20,7 @@ async def route(node: Node, message: Shape) -> Shape:
 
     :raises RequestError: one of them is no address.
     """
-    address = address_of(message, "address")
-    if address is None:
-        raise RequestError("which address? give 'address'")
-    account = address_of(message, "account")
-    return await node.inquiry.answer(address, address_of(message, "sender"), "" if account is None else str(account))
-
-
-def address_of(message: Shape, key: str) -> Address | None:
-    """An address in a request; ``None`` when it is missing or empty.
-
-    :raises RequestError: it is none.
-    """
-    value = message.get(key, "")
-    if value in ("", "<>"):
-        return None
-    if not isinstance(value, str) or len(value) > TEXT_MAX:
-        raise RequestError(f"{key!r} must be an address")
-    try:
-        return parse_address(value)
-    except Misspelt as error:
-        raise RequestError(f"{key!r} must be {error}") from None
+    address = address_from(message, "address")
+    sender = None if message.get("sender", "") in ("", "<>") else address_from(message, "sender")
+    account = "" if message.get("account", "") == "" else str(address_from(message, "account"))
+    return await node.inquiry.answer(address, sender, account)

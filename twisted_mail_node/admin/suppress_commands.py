@@ -5,17 +5,18 @@ A running node is asked through its control socket; while it is down, its ``stat
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_spoken import address_of
+from twisted_mail_node.admin.queue_filter import Seconds
 from twisted_mail_node.admin.spoken import FAILED, client_for, fail, json_option, settings_of_node, settings_option
+from twisted_mail_node.admin.state_alone import made_state_of, state_of
 
 if TYPE_CHECKING:
     from twisted_mail_node.admin.messages import Shape
@@ -50,7 +51,7 @@ def list_(config: Path | None, text: str, limit: int, for_program: bool) -> None
         return
     width = max(len(looks.cut(one["address"], 60)) for one in found)
     for one in found:
-        click.echo(f"{looks.cut(one['address'], 60):<{width}}  {_end(one)}  {_why(one)}")
+        click.echo(f"{looks.cut(one['address'], 60):<{width}}  {looks.suppressed_until(one)}  {_why(one)}")
     click.echo(f"{len(found)} suppressed" + (" (there may be more: --limit)" if len(found) == limit else ""))
 
 
@@ -59,11 +60,11 @@ def list_(config: Path | None, text: str, limit: int, for_program: bool) -> None
 @click.argument("address")
 @click.option("--words", default="", metavar="TEXT", help="Why; senders are told.")
 @click.option(
-    "--for", "span", default="", metavar="TIME", help="How long, such as 90d. Default: keep of [suppression]."
+    "--for", "span", type=Seconds(), metavar="TIME", help="How long, such as 90d. Default: keep of [suppression]."
 )
 @click.option("--for-ever", is_flag=True, help="Until you remove it.")
 @json_option
-def add(config: Path | None, address: str, words: str, span: str, for_ever: bool, for_program: bool) -> None:
+def add(config: Path | None, address: str, words: str, span: float | None, for_ever: bool, for_program: bool) -> None:
     """Send no more mail to an address.
 
     Mail to it goes back to its sender at once, with WORDS.
@@ -71,12 +72,12 @@ def add(config: Path | None, address: str, words: str, span: str, for_ever: bool
     if span and for_ever:
         raise click.UsageError("Say --for or --for-ever, not both.")
     who = address_of(address)
-    until: dict[str, float] = {"until": 0.0} if for_ever else {"until": time.time() + _span(span)} if span else {}
+    until: dict[str, float] = {"until": 0.0} if for_ever else {"until": time.time() + span} if span else {}
     (one,) = _ask(settings_of_node(config), "add", address=str(who), words=words, **until)
     if for_program:
         looks.as_json(one)
     else:
-        click.echo(f"{looks.cut(one['address'], 320)} is suppressed, {_end(one)}.")
+        click.echo(f"{looks.cut(one['address'], 320)} is suppressed, {looks.suppressed_until(one)}.")
 
 
 @suppress.command()
@@ -120,57 +121,30 @@ def _ask(settings: Settings, order: str, **arguments: Any) -> list[Shape]:
 def _meanwhile(settings: Settings, order: str, arguments: Shape) -> list[Shape]:
     from twisted_mail_node.admin import suppress_orders
     from twisted_mail_node.directory.domains import Domains
-    from twisted_mail_node.state.database import StateDatabase, StateError
+    from twisted_mail_node.state.database import StateError
     from twisted_mail_node.state.suppressions import Suppressions
 
-    path = settings.state_dir / "state.sqlite"
-    if order != "add" and not path.exists():
-        return []
     orders: dict[str, Callable[[Suppressions, Shape], list[Shape]]] = {
         "list": suppress_orders.listed,
         "add": suppress_orders.added,
         "remove": suppress_orders.removed,
     }
-    there = path.exists()
     try:
-        database = StateDatabase(path, cast(Any, None))  # nobody waits for an answer here
+        with (made_state_of if order == "add" else state_of)(settings.state_dir) as database:
+            if database is None:
+                return []
+            domains = Domains(settings.domains, settings.hostname, settings.state_dir)
+            suppressions = Suppressions(
+                database,
+                settings.suppression,
+                time.time,
+                lambda event: None,
+                lambda name: domains.find(name) is not None,
+            )
+            return orders[order](suppressions, arguments)
     except StateError as error:
         fail(str(error))
-    try:
-        if not there:
-            _give_to_node(path)
-        domains = Domains(settings.domains, settings.hostname, settings.state_dir)
-        suppressions = Suppressions(
-            database, settings.suppression, time.time, lambda event: None, lambda name: domains.find(name) is not None
-        )
-        return orders[order](suppressions, arguments)
-    finally:
-        database.close()
-
-
-def _give_to_node(path: Path) -> None:
-    """Root may run the command: the database is the node's user's all the same, to whom the directory belongs."""
-    owner = path.parent.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            if name.exists():
-                os.chown(name, owner.st_uid, owner.st_gid)
-
-
-def _span(text: str) -> float:
-    from twisted_mail_node.settings_problems import Misspelt
-    from twisted_mail_node.settings_spelling import duration
-
-    try:
-        return duration(text)
-    except Misspelt as error:
-        raise click.UsageError(f"--for takes {error.allowed}, not {text!a}.") from None
-
-
-def _end(one: Shape) -> str:
-    return "for ever" if one["until"] is None else f"until {looks.moment(one['until'])}"
 
 
 def _why(one: Shape) -> str:
-    who = f"{one['failures']} failures" if one["failures"] else "an operator"
-    return looks.cut(f"{who}: {one['words']}" if one["words"] else who, WORDS_WIDTH)
+    return looks.cut(looks.suppressed_why(one), WORDS_WIDTH)

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from twisted_mail_node.admin.messages import TEXT_MAX, RequestError, Shape
-from twisted_mail_node.message.address import Address
-from twisted_mail_node.settings_problems import Misspelt
-from twisted_mail_node.settings_spelling import address as read_address
+from twisted_mail_node.admin.messages import RequestError, Shape, address_from, number_from, text_from, time_from
 
 if TYPE_CHECKING:
     from twisted_mail_node.admin.queue_orders import Result
@@ -46,10 +43,8 @@ def listed(suppressions: Suppressions, message: Shape) -> list[Shape]:
 
     :raises RequestError: a value is of the wrong kind.
     """
-    text = _text(message, "text").lower()
-    limit = message.get("limit", LISTED)
-    if type(limit) is not int or not 1 <= limit <= LISTED_MAX:
-        raise RequestError(f"'limit' must be a number from 1 to {LISTED_MAX}")
+    text = text_from(message, "text").lower()
+    limit = number_from(message, "limit", LISTED, 1, LISTED_MAX)
     found = (one for one in suppressions.suppressed() if text in one.address)
     return [as_shape(one) for one, _ in zip(found, range(limit), strict=False)]
 
@@ -60,12 +55,10 @@ def added(suppressions: Suppressions, message: Shape) -> list[Shape]:
 
     :raises RequestError: a value is of the wrong kind, or the address cannot be suppressed.
     """
-    until = message.get("until")
-    if until is not None and (isinstance(until, bool) or not isinstance(until, int | float) or not 0 <= until < 1e11):
-        raise RequestError("'until' must be seconds since the epoch, or 0")
-    address = _address(message)
+    until = None if message.get("until") is None else time_from(message, "until")
+    address = address_from(message, "address")
     try:
-        return [as_shape(suppressions.add(address, _text(message, "words"), until))]
+        return [as_shape(suppressions.add(address, text_from(message, "words"), until))]
     except ValueError as error:
         raise RequestError(str(error)) from error
 
@@ -75,7 +68,7 @@ def removed(suppressions: Suppressions, message: Shape) -> list[Shape]:
 
     :raises RequestError: it is no address.
     """
-    one = suppressions.remove(_address(message))
+    one = suppressions.remove(address_from(message, "address"))
     return [] if one is None else [as_shape(one)]
 
 
@@ -90,19 +83,3 @@ def as_shape(one: Suppressed) -> Shape:
         "until": one.until or None,
         "words": one.words,
     }
-
-
-def _text(message: Shape, key: str) -> str:
-    value = message.get(key, "")
-    if not isinstance(value, str) or len(value) > TEXT_MAX:
-        raise RequestError(f"{key!r} must be a text of at most {TEXT_MAX} characters")
-    return value
-
-
-def _address(message: Shape) -> Address:
-    text = _text(message, "address")
-    try:
-        return read_address(text)
-    except Misspelt as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        raise RequestError(f"{text!a} is not an address such as joe@example.org{hint}") from None

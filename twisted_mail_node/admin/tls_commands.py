@@ -5,26 +5,22 @@ A running node is asked through its control socket; while it is down its databas
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.spoken import fail, json_option, settings_of_node, settings_option
+from twisted_mail_node.admin.state_alone import state_of
 from twisted_mail_node.smtp.reply import printable
 
 if TYPE_CHECKING:
     from twisted_mail_node.admin.control_client import ControlClient
-
-
-class _Levels(Protocol):
-    """What is known of domains, whoever keeps it."""
-
-    def all(self) -> dict[str, str]: ...
-    def forget(self, domain: str) -> str: ...
+    from twisted_mail_node.admin.orders import Levels
 
 
 class _OfNode:
@@ -82,10 +78,10 @@ def forget(config: Path | None, domain: str) -> None:
 
 
 @contextmanager
-def _levels(config: Path | None) -> Iterator[_Levels]:
+def _levels(config: Path | None) -> Iterator[Levels]:
     """Who knows; what goes wrong ends the command with a sentence."""
-    from twisted_mail_node.admin.control_client import ControlClient, ControlError
-    from twisted_mail_node.state.database import StateDatabase, StateError
+    from twisted_mail_node.admin.control_client import ControlClient, ControlError, NodeNotRunning
+    from twisted_mail_node.state.database import StateError
     from twisted_mail_node.state.tls_levels import TlsLevels
 
     settings = settings_of_node(config)
@@ -94,16 +90,9 @@ def _levels(config: Path | None) -> Iterator[_Levels]:
         if client.is_running():
             yield _OfNode(client)
             return
-        import time
-
-        nobody: Any = None  # nothing is asked that a reactor would have to answer
-        path = settings.state_dir / "state.sqlite"
-        if not path.exists():
-            fail(f"no node has run here yet: there is no {path}")
-        database = StateDatabase(path, nobody)
-        try:
+        with state_of(settings.state_dir) as database:
+            if database is None:
+                fail(f"no node has run here yet: there is no state database in {settings.state_dir}")
             yield TlsLevels(database, time.time)
-        finally:
-            database.close()
-    except (ControlError, StateError) as error:
+    except (ControlError, NodeNotRunning, StateError) as error:
         fail(str(error))

@@ -45,18 +45,14 @@ def show(config: Path | None, domain: str, day: object, for_program: bool) -> No
 
 
 def _print_table(rows: Sequence[Shape]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (
-        ("Domain", "left"),
-        ("Policy", "left"),
-        ("Sessions", "right"),
-        ("Result", "left"),
-        ("Host", "left"),
-        ("Words", "left"),
-    ):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table = looks.table(
+        ("Domain", "left", False),
+        ("Policy", "left", False),
+        ("Sessions", "right", False),
+        ("Result", "left", False),
+        ("Host", "left", False),
+        ("Words", "left", False),
+    )
     for row in rows:
         host = " ".join(filter(None, (row["exchanger"], f"[{row['receiving_ip']}]" if row["receiving_ip"] else "")))
         table.add_row(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from twisted_mail_node.admin.messages import TEXT_MAX, RequestError, Shape
+from twisted_mail_node.admin.messages import RequestError, Shape, text_from
 from twisted_mail_node.state.database import StateError
 from twisted_mail_node.state.tls_results import DAY, Counted, TlsResults
 
@@ -28,9 +28,7 @@ async def show(node: Node, message: Shape, now: float) -> tuple[Iterator[Shape],
     :param now: seconds since the epoch.
     :raises RequestError: it cannot be understood, or not be found out.
     """
-    domain = message.get("domain", "")
-    if not isinstance(domain, str) or len(domain) > TEXT_MAX:
-        raise RequestError(f"'domain' must be a text of at most {TEXT_MAX} characters")
+    domain = text_from(message, "domain")
     day = _day_of(message.get("day", ""), now)
     try:
         rows = await node.tls_results.counted(day, domain.lower().rstrip("."), ROWS_MAX)

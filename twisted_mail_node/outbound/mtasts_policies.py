@@ -71,14 +71,13 @@ class Problem(NamedTuple):
 class _Known:
     """What is known of a domain."""
 
-    __slots__ = ("asked", "failed", "fetching", "policy", "problem", "used")
+    __slots__ = ("asked", "failed", "fetching", "policy", "used")
 
     def __init__(self, policy: StsPolicy | None = None, used: float = 0.0) -> None:
         self.policy = policy
         self.used = used
         self.asked = 0.0  # when the TXT record was asked for
         self.failed = 0.0  # when a fetch failed
-        self.problem: Problem | None = None
         self.fetching: list[Deferred[None]] | None = None  # who waits for the fetch under way
 
     def in_force(self, now: float) -> StsPolicy | None:
@@ -164,15 +163,6 @@ class StsPolicies:
         policy = known.in_force(self._clock.seconds())
         return None if policy is None or policy.mode == "none" else policy
 
-    def last_problem(self, domain: str) -> Problem | None:
-        """Why the last fetch failed, for reports; ``None`` when it did not, or the policy it left in force has mode
-        ``none`` (RFC 8461 section 6)."""
-        key = name_key(domain)
-        known = None if key is None else self._known.get(key) or self._others.get(key)
-        if known is None or (known.policy is not None and known.policy.mode == "none"):
-            return None
-        return known.problem
-
     async def _discover(self, key: str, known: _Known) -> None:
         """Find out whether there is a newer policy, and fetch it; whoever comes meanwhile waits for the same fetch."""
         if known.fetching is None:
@@ -227,7 +217,7 @@ class StsPolicies:
             if before is not None and before.policy is not None:
                 self._lines -= len(before.policy.exchangers)
                 del self._known[key]
-            known.policy, known.problem, known.failed = policy, None, 0.0
+            known.policy, known.failed = policy, 0.0
             self._keep(key, known)
             self._write(key, known)
             seconds = round(self._clock.seconds() - began, 3)
@@ -238,9 +228,9 @@ class StsPolicies:
                 waiter.callback(None)
 
     def _not_fetched(self, key: str, known: _Known, problem: Problem) -> None:
-        known.problem, known.failed = problem, self._clock.seconds()
+        known.failed = self._clock.seconds()
         policy = known.in_force(known.failed)
-        # RFC 8461 sections 3.3 and 6: told to operators and reported, but for a domain that takes its policy back
+        # RFC 8461 section 3.3: told to operators, and reported; section 6: but for a domain that takes its policy back
         if policy is not None and policy.mode == "none":
             return
         self._publish(PolicyNotFetched(key, problem.words))

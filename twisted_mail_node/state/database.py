@@ -22,6 +22,8 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+#: The database's name below ``state_dir``.
+STATE_NAME = "state.sqlite"
 #: Seconds to wait for another process that writes (the command line while the node is down).
 BUSY = 5.0
 
@@ -108,13 +110,13 @@ class StateDatabase:
     def _carry_out(self, sql: str, values: Sequence[Any]) -> None:
         try:
             self._run(sql, values)
-        except apsw.Error:
+        except Exception:  # text that cannot be written, too: who writes does not wait, and nobody else would tell
             _log.failure("something learned could not be kept: {sql}", sql=sql)
 
     def _look(self, sql: str, values: Sequence[Any], answer: Deferred[list[Row]]) -> None:
         try:
             rows = self._run(sql, values)
-        except apsw.Error as error:
+        except Exception as error:  # whatever it is: somebody waits
             failure = Failure(StateError(f"the state database failed: {error}"))
             self._reactor.callFromThread(answer.errback, failure)
         else:
