@@ -73,17 +73,18 @@ class NextHopTests(SynchronousTestCase):
             self.assertEqual((node.hosts, node.relay.status()), ([], []))
 
     def test_exchanger_names(self) -> None:
-        """The names of a next hop's mail exchangers, for limits that go by them; nothing where they are not known."""
+        """The names of a next hop's mail exchangers, for limits that go by them; none where there are none,
+        and ``None`` where they cannot be found out now."""
         domain = Node().relay
         for relay, next_hop, wanted in (
             (domain, "example.net", ["mx1.example.net", "mx2.example.net"]),
             (domain, "[MX.example.net]:25", ["mx.example.net"]),
             (domain, "[oops", []),
-            (Node(Silent({})).relay, "example.net", []),
+            (Node(Silent({})).relay, "example.net", None),
             (Node(Resolver({})).relay, "example.net", []),
         ):
             names = self.successResultOf(Deferred.fromCoroutine(relay.exchanger_names(next_hop)))
-            self.assertEqual(list(names), wanted)
+            self.assertEqual(None if names is None else list(names), wanted)
 
     def test_resolver_breaks(self) -> None:
         """A resolver that breaks delays the mail and is logged."""

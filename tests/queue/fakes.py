@@ -46,6 +46,7 @@ RELAYED = DeliveryStatus(Action.RELAYED, "2.0.0", Reason.RELAYED, "250 ok", "mx.
 LATER = DeliveryStatus(Action.DELAYED, "4.2.1", Reason.REMOTE_DELAYED, "450 4.2.1 later", "mx.example.net", "", True)
 REFUSED = DeliveryStatus(Action.FAILED, "5.1.1", Reason.REMOTE_REFUSED, "550 5.1.1 no", "mx.example.net", "", True)
 LESS = DeliveryStatus(Action.DELAYED, "4.7.0", Reason.REMOTE_DELAYED, "421 4.7.0 too much", "mx.example.net", "", True)
+JOE = Address("joe", "example.org")
 UNREACHABLE = DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, "no connection to 192.0.2.7:25")
 
 
@@ -509,3 +510,8 @@ class World:
     def of(self, kind: type[E]) -> list[E]:
         """The published events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+def mail(**fields: Any) -> Mail:
+    """A mail that was accepted at 1000 seconds."""
+    return Mail("Q1", Envelope(fields.pop("reverse_path", JOE), (), **fields), b"", Octets(b""), 1000.0, ())

@@ -37,6 +37,30 @@ class LimitsTest(SynchronousTestCase):
         self.assertEqual(str(one.rates[0]), "20/s")
         self.assertTrue(self.limits.by_exchangers)
 
+    def test_exchangers_not_known(self) -> None:
+        """Where the exchangers cannot be found out, the longest lifetime holds that may be meant; all else waits."""
+        day = 86400.0
+        limits = Limits(
+            (
+                DestinationRule(domains=("first.example",), lifetime=day),
+                DestinationRule(exchangers=("mx.big.example",), lifetime=9 * day, connections=3),
+                DestinationRule(exchangers=("mx.small.example",), lifetime=day),
+                DestinationRule(domains=("last.example",), lifetime=2 * day, connections=7),
+            ),
+            QueueSettings(),
+        )
+        for hop, exchangers, lifetime, connections in (
+            ("first.example", None, day, 20),
+            ("last.example", None, 9 * day, 7),
+            ("other.example", None, 9 * day, 20),
+            ("other.example", (), 5 * day, 20),
+            ("other.example", ("mx.big.example",), 9 * day, 3),
+            ("last.example", (), 2 * day, 7),
+        ):
+            limit = limits.of(hop, exchangers)
+            self.assertEqual((limit.lifetime, limit.connections), (lifetime, connections), (hop, exchangers))
+        self.assertEqual(limits.anywhere.lifetime, 9 * day)
+
     def test_none(self) -> None:
         """Without a rule everything is as in [queue]."""
         limits = Limits((), QueueSettings())

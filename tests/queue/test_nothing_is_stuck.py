@@ -190,6 +190,8 @@ class NothingIsStuckTests(SynchronousTestCase):
         for _ in range(30):
             scenario.act()
             self.assertEqual(scenario.pass_time(scenario.random.choice([20, 100, 600])), "")
+            for share in scenario.world.queue._destinations._shares.values():
+                self.assertEqual(share.waiting, sum(len(member.waiting) for member in share.members))
         scenario.world.queue.release(sorted(scenario.sent))
         self.assertEqual(scenario.pass_time(LIFETIME + ACTIVE_AT_MOST + HOUR), "")
         self.assertEqual(scenario.world.spool.mails, {})

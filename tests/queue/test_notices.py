@@ -8,23 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.queue.fakes import LATER, RELAYED, UNREACHABLE, Octets, World
-from twisted_mail_node.message.address import Address
-from twisted_mail_node.message.envelope import Envelope, Recipient
+from tests.queue.fakes import JOE, LATER, RELAYED, UNREACHABLE, World, mail
+from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.message.status import Action
-from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
+from twisted_mail_node.queue.notices import BY_TOLD, is_to_be_told, not_beyond_a_notice, told_now
 from twisted_mail_node.spool.mail import Entry, Mail, State
 
 HOUR = 3600.0
 DAY = 86400.0
 START = 1_000_000.0  #: when a World begins
-JOE = Address("joe", "example.org")
 ENTRY = Entry(0, Recipient(JOE, JOE))
-
-
-def mail(**fields: Any) -> Mail:
-    """A mail that was accepted at 1000 seconds."""
-    return Mail("Q1", Envelope(fields.pop("reverse_path", JOE), (), **fields), b"", Octets(b""), 1000.0, ())
 
 
 def noted(world: World) -> list[float]:
@@ -67,6 +60,23 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(both, early | BY_TOLD)
         self.assertEqual(told_now(by, ENTRY._replace(told=True), (100.0,), 1150.0), both)
         self.assertEqual(told_now(by, ENTRY._replace(told=both), (100.0,), 9999.0), both)
+
+    def test_to_be_told(self) -> None:
+        """The sender is told in mode N, from its time on, once, unless it is nobody or said NEVER."""
+        entry = Entry(0, Recipient(JOE, JOE))
+        never = Entry(0, Recipient(JOE, JOE, ("NEVER",)))
+        by = {"deliver_by": 2000.0, "by_mode": "N"}
+        for one, fields, now, told in (
+            (entry, by, 2000.0, True),
+            (entry, by, 1999.0, False),
+            (entry._replace(told=True), by, 2000.0, False),
+            (never, by, 2000.0, False),
+            (entry, by | {"by_mode": "R"}, 2000.0, False),
+            (entry, by | {"reverse_path": None}, 2000.0, False),
+            (entry, by | {"deliver_by": 990.0}, 2000.0, False),
+            (entry, {}, 2000.0, False),
+        ):
+            self.assertEqual(is_to_be_told(mail(**dict(fields)), one, now), told, (one, fields, now))
 
     def test_whom(self) -> None:
         """NOTIFY is obeyed, and nobody is told about the null reverse-path (RFC 3461 section 4.1)."""

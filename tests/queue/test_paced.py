@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.queue.fakes import LATER, RELAYED, UNREACHABLE, World
 from twisted_mail_node.events import RecipientDelayed, RecipientFailed, RecipientRelayed
-from twisted_mail_node.queue.destinations import PACE_WAIT, WINDOW_AT_MOST
+from twisted_mail_node.queue.destinations import EXCHANGERS_AGAIN, PACE_WAIT, WINDOW_AT_MOST
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import DestinationRule
 from twisted_mail_node.settings_routes import Rate
+from twisted_mail_node.waiting import DeadlineError
 
 HOUR = 3600.0
 
@@ -163,7 +165,59 @@ class PacedTests(SynchronousTestCase):
         self.assertEqual([hop for _, hop in self.begun].count("three.example"), 0)
         world.pass_time(31)
         self.assertEqual([hop for _, hop in self.begun].count("three.example"), 3)
-        self.flushLoggedErrors()
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(DeadlineError)), 1)
+
+    def test_exchangers_are_asked_for_again(self) -> None:
+        """A look-up that failed once does not leave a destination without its rule for ever."""
+        answers: list[Any] = [None, ["mx.big.example"]]
+        rate = Rate(1, 60)
+        world = self.world(
+            rule(rate, domains=(), exchangers=("mx.big.example",)), exchangers_of=lambda hop: succeed(answers.pop(0))
+        )
+        for _ in range(3):
+            world.send("joe@one.example")
+        world.clock.advance(0)
+        self.assertEqual(len(self.begun), 3)
+        world.pass_time(EXCHANGERS_AGAIN)
+        self.begun.clear()
+        for _ in range(5):
+            world.send("joe@one.example")
+        world.pass_time(300, step=1.0)
+        self.assertEqual((answers, len(self.begun)), ([], 5))
+        self.check_rate(rate)
+
+    def test_not_given_up_while_exchangers_are_not_known(self) -> None:
+        """While the DNS fails nobody knows whether a rule with a longer lifetime holds: nothing is given up before
+        that lifetime is over."""
+        world = self.world(
+            rule(domains=(), exchangers=("mx.big.example",), lifetime=10 * 24 * HOUR),
+            answer=UNREACHABLE,
+            exchangers_of=lambda hop: succeed(None),
+            retry=(8 * HOUR,),
+            lifetime=5 * 24 * HOUR,
+        )
+        world.send("joe@one.example")
+        world.pass_time(9 * 24 * HOUR, step=HOUR)
+        self.assertEqual(world.of(RecipientFailed), [])
+        world.pass_time(2 * 24 * HOUR, step=HOUR)
+        (failed,) = world.of(RecipientFailed)
+        self.assertEqual(failed.reason, Reason.EXPIRED)
+        self.assertEqual(world.spool.mails, {})
+
+    def test_not_given_up_while_the_router_breaks(self) -> None:
+        """A router that breaks once after the ordinary lifetime gives up no mail whose destination has a longer one;
+        the destination stays with the recipient."""
+        world = self.world(rule(lifetime=10 * 24 * HOUR), answer=UNREACHABLE, retry=(8 * HOUR,), lifetime=5 * 24 * HOUR)
+        world.send("joe@slow.example")
+        world.pass_time(6 * 24 * HOUR, step=HOUR)
+        with mock.patch.object(world.router, "route", side_effect=RuntimeError("broken")):
+            world.pass_time(10 * HOUR, step=HOUR)
+        self.assertGreater(len(self.flushLoggedErrors(RuntimeError)), 0)
+        self.assertEqual(world.of(RecipientFailed), [])
+        self.assertEqual([entry.destination for entry in world.spool.entries()], ["slow.example"])
+        world.pass_time(5 * 24 * HOUR, step=HOUR)
+        self.assertEqual([failed.reason for failed in world.of(RecipientFailed)], [Reason.EXPIRED])
 
     def test_window_of_a_share(self) -> None:
         """The connections of a rule by exchangers bound the mails in flight to all its domains together."""

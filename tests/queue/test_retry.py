@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.queue.fakes import Octets
-from twisted_mail_node.message.address import Address
-from twisted_mail_node.message.envelope import Envelope, Recipient
+from tests.queue.fakes import mail
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.retry import (
     JITTER,
@@ -18,21 +14,11 @@ from twisted_mail_node.queue.retry import (
     end,
     expired,
     in_time,
-    is_to_be_told,
     is_too_late,
     jittered,
     not_in_time,
 )
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.spool.mail import Entry, Mail
-
-JOE = Address("joe", "example.org")
-
-
-def mail(**fields: Any) -> Mail:
-    """A mail that was accepted at 1000 seconds."""
-    return Mail("Q1", Envelope(fields.pop("reverse_path", JOE), (), **fields), b"", Octets(b""), 1000.0, ())
-
 
 SCHEDULE = (60.0, 300.0, 900.0)
 
@@ -86,20 +72,3 @@ class RetryTests(SynchronousTestCase):
             self.assertEqual(is_too_late(mail(deliver_by=2000.0, by_mode=mode).envelope, now), late, (mode, now))
         status = not_in_time(None)
         self.assertEqual((status.action, status.status, status.reason), (Action.FAILED, "5.4.7", Reason.NOT_IN_TIME))
-
-    def test_to_be_told(self) -> None:
-        """The sender is told in mode N, from its time on, once, unless it is nobody or said NEVER."""
-        entry = Entry(0, Recipient(JOE, JOE))
-        never = Entry(0, Recipient(JOE, JOE, ("NEVER",)))
-        by = {"deliver_by": 2000.0, "by_mode": "N"}
-        for one, fields, now, told in (
-            (entry, by, 2000.0, True),
-            (entry, by, 1999.0, False),
-            (entry._replace(told=True), by, 2000.0, False),
-            (never, by, 2000.0, False),
-            (entry, by | {"by_mode": "R"}, 2000.0, False),
-            (entry, by | {"reverse_path": None}, 2000.0, False),
-            (entry, by | {"deliver_by": 990.0}, 2000.0, False),
-            (entry, {}, 2000.0, False),
-        ):
-            self.assertEqual(is_to_be_told(mail(**dict(fields)), one, now), told, (one, fields, now))

@@ -16,7 +16,7 @@ from twisted_mail_node.queue.destinations import WINDOW_AT_FIRST, Destinations
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.queue.watchdog import GRACE, LOOKS, SPOOL_TIME
 from twisted_mail_node.routing import Route
-from twisted_mail_node.spool.mail import State
+from twisted_mail_node.spool.mail import NOT_TRIED, State
 
 HOUR = 3600.0
 
@@ -198,8 +198,10 @@ class WatchdogTests(SynchronousTestCase):
             world.send("joe@example.net")
         world.pass_time(60.0 * LOOKS + 30)
         self.assertEqual(world.of(WorkStuck), [])
-        world.pass_time(60.0 * LOOKS)
+        with mock.patch.object(world.spool, "record", wraps=world.spool.record) as record:
+            world.pass_time(60.0 * LOOKS)
         self.assertEqual([event.stage for event in world.of(WorkStuck)], ["forgotten"])
+        self.assertEqual([change.cause for change in record.call_args_list[0].args[0]], [NOT_TRIED])
         self.assertEqual(world.spool.mails, {})
 
     def test_a_look_that_breaks(self) -> None:

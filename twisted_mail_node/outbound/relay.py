@@ -166,8 +166,8 @@ class RelayManager:
         pool.submit(job)
         return await job.done
 
-    async def exchanger_names(self, next_hop: str) -> Sequence[str]:
-        """Names of the mail exchangers of a next hop, in lower case; ``()`` when they cannot be found out now."""
+    async def exchanger_names(self, next_hop: str) -> Sequence[str] | None:
+        """Names of the mail exchangers of a next hop, in lower case; ``None`` when they cannot be found out now."""
         try:
             host, _, mx, _ = parse_next_hop(next_hop)
             if not mx:
@@ -175,8 +175,10 @@ class RelayManager:
             found = await exchangers(
                 self._resolver, host, own_addresses=self._own_addresses, allow_loopback=self._allow_loopback
             )
-        except (ValueError, NoExchanger):
+        except ValueError:
             return ()
+        except NoExchanger as problem:
+            return () if problem.permanent else None
         return [exchanger.host.lower().rstrip(".") for exchanger in found]
 
     async def close(self, seconds: float) -> None:

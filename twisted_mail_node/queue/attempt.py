@@ -27,21 +27,20 @@ from twisted.logger import Logger
 from twisted_mail_node.events import MailFinished, Publish
 from twisted_mail_node.interfaces import IDeliveryAgent, IRouter, ISpool
 from twisted_mail_node.message.address import Address
-from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.precedence import class_of
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Destinations, Refusal
 from twisted_mail_node.queue.gathering import Gathering
 from twisted_mail_node.queue.operator import rerouted
-from twisted_mail_node.queue.outcome import Outcome, Outcomes
+from twisted_mail_node.queue.outcome import Outcome, Outcomes, put_off
 from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.queue.retry import is_too_late, jittered, not_in_time
 from twisted_mail_node.queue.watch import Watch
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.routing import Route
-from twisted_mail_node.spool.mail import NOT_TRIED, Change, Entry, Filter, Mail, State
+from twisted_mail_node.spool.mail import Change, Entry, Filter, Mail, State
 from twisted_mail_node.state.suppressions import status_of
 from twisted_mail_node.waiting import within
 
@@ -171,7 +170,7 @@ class Attempts:
     async def put_back(self, mail: Mail) -> None:
         """Nobody has room for it now: let it be due at once, in the order of its coming."""
         due = mail.received
-        await self._record([_put_off(mail.queue_id, entry, due, entry.last) for entry in mail.entries])
+        await self._record([put_off(mail.queue_id, entry, due, entry.last) for entry in mail.entries])
 
     def hurry(self) -> None:
         """The node is about to stop: report and record what is through without waiting for the rest of its mail."""
@@ -282,7 +281,8 @@ class Attempts:
             return self._outcomes.tried(mail, way.next_hop, entries, statuses)
         except Exception:
             _log.failure("an attempt for {queue_id} broke", queue_id=mail.queue_id)
-        return self._outcomes.tried(mail, "", entries, [BROKEN] * len(entries))
+        where = way.next_hop if isinstance(way, Route) else ""
+        return self._outcomes.tried(mail, where, entries, [BROKEN] * len(entries))
 
     async def _deliver(self, mail: Mail, route: Route, entries: Sequence[Entry]) -> Sequence[DeliveryStatus]:
         """The agent's statuses; whatever breaks is a delay for all. None at all when an operator removed the mail."""
@@ -356,7 +356,7 @@ class Attempts:
         except Exception:
             _log.failure("nobody could be told what became of {queue_id}; tried again later", queue_id=queue_id)
             due = self._clock.seconds() + jittered(NOTIFY_AGAIN, self._random())
-            return [_put_off(queue_id, entry, due, status) for entry, status in finals]
+            return [put_off(queue_id, entry, due, status) for entry, status in finals]
         return [
             Change(queue_id, entry.number, State.FINISHED, 0.0, entry.attempts, entry.destination, status)
             for entry, status in finals
@@ -439,11 +439,3 @@ class Attempts:
 def _told(envelope: Envelope, reverse_path: Address | None) -> Envelope:
     """The envelope as the next hop is told it."""
     return envelope if reverse_path is None else replace(envelope, reverse_path=reverse_path)
-
-
-def _put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:
-    """Due again, and nothing else about it changes."""
-    cause = entry.cause or (NOT_TRIED if last is None else understand(last).code)
-    return Change(
-        queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told, cause
-    )

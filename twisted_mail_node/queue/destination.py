@@ -7,6 +7,7 @@ that it is still dead. What comes back costs the spool one reading and one recor
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -68,6 +69,7 @@ class Destination:
         "filling",
         "frozen",
         "in_flight",
+        "learn_at",
         "learning",
         "limit",
         "measured",
@@ -97,6 +99,7 @@ class Destination:
         self.share: Share | None = None
         self.exchangers: tuple[str, ...] | None = None
         self.learning = False
+        self.learn_at = inf  #: when to ask for the exchangers again, where they could not be found out
         self.failures = 0
         self.until = 0.0
         self.closed = Reason.SUSPENDED

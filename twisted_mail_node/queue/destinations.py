@@ -14,6 +14,7 @@ they can take it. There is no timer here but one for each pace that somebody wai
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -54,6 +55,8 @@ PAUSE_AT_FIRST = 60.0
 FETCHED = 500
 #: Seconds that are waited for the names of exchangers.
 EXCHANGERS_TIME = 30.0
+#: Seconds until they are asked for again when they could not be found out.
+EXCHANGERS_AGAIN = 300.0
 #: Seconds after which an idle destination is forgotten.
 FORGET_AFTER = 7200.0
 #: Destinations remembered; beyond, the oldest idle ones are forgotten at once.
@@ -72,10 +75,10 @@ class Destinations:
 
     :param limits: what holds for each.
     :param random: a random number from 0 to 1, anew at each call.
-    :param exchangers_of: names of a next hop's mail exchangers; asked when a rule depends on them.
+    :param exchangers_of: names of a next hop's mail exchangers, ``None`` where they cannot be found out now; asked when
+        a rule depends on them.
     :param understanding: what stands behind a status.
     :param fetch: is told of a destination that can take mails which went back to the spool, and how many.
-    :ivar frozen: those that an operator froze, and the words.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class Destinations:
         publish: Publish,
         random: Callable[[], float],
         limits: Limits,
-        exchangers_of: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        exchangers_of: Callable[[str], Awaitable[Sequence[str] | None]] | None = None,
         understanding: Callable[[DeliveryStatus], Cause] = understand,
         fetch: Callable[[Destination, int], None] = lambda destination, room: None,
     ) -> None:
@@ -99,7 +102,6 @@ class Destinations:
         self._known: dict[str, Destination] = {}
         self._shares: dict[str, Share] = {}
         self._lines = Lines(clock, random)
-        self.frozen: dict[str, str] = {}
 
     @property
     def crowd(self) -> int:
@@ -117,6 +119,8 @@ class Destinations:
         now = self._clock.seconds()
         destination = self._known.get(next_hop) or self._meet(next_hop, now)
         destination.used = now
+        if now >= destination.learn_at:
+            self._learn(destination)
         if destination.until > now or destination.frozen is not None:
             return destination.refuse_closed(now, self._lines.closed)
         share = destination.share
@@ -171,9 +175,11 @@ class Destinations:
                 self._lines.fill_share(share)
 
     def limit_of(self, next_hop: str) -> Limit | None:
-        """What holds for a destination that is known now."""
+        """What holds for a destination that is known now; or where nobody knows where a mail goes, for ``""``."""
         known = self._known.get(next_hop)
-        return None if known is None else known.limit
+        if known is not None:
+            return known.limit
+        return None if next_hop else self._limits.anywhere
 
     def probe(self, next_hop: str) -> None:
         """An operator wants to know: end a suspension now, so that the next mail is the probe."""
@@ -187,15 +193,15 @@ class Destinations:
         if destination.frozen is None:
             self._lines.closed += not destination.until
             self._publish(DestinationChanged(next_hop, "frozen", destination.window, words))
-        self.frozen[next_hop] = destination.frozen = words
+        destination.frozen = words
         self._lines.send_home(destination)
 
     def thaw(self, next_hop: str) -> None:
         """Try again, beginning with what was put off meanwhile."""
-        if self.frozen.pop(next_hop, None) is None:
+        destination = self._known.get(next_hop)
+        if destination is None or destination.frozen is None:
             return
         now = self._clock.seconds()
-        destination = self._known.get(next_hop) or self._meet(next_hop, now)
         destination.frozen = None
         self._lines.closed -= not destination.until
         self._publish(
@@ -272,7 +278,7 @@ class Destinations:
 
     def _obey(self, destination: Destination) -> None:
         """Let the limits of the settings hold."""
-        limit = destination.limit = self._limits.of(destination.name, destination.exchangers or ())
+        limit = destination.limit = self._limits.of(destination.name, destination.exchangers)
         destination.window_most = max(WINDOW_AT_MOST * limit.connections // CONNECTIONS, 1)
         destination.window = min(destination.window, destination.window_most)
         share: Share | None = None
@@ -289,11 +295,13 @@ class Destinations:
         if old is not None and old is not share:
             old.line.pop(destination, None)
             old.members.pop(destination, None)
+            old.waiting -= len(destination.waiting)
             if not old.members:
                 old.stop_timer()
                 self._shares.pop(old.key, None)
         if share is not None and share is not old:
             share.members[destination] = None
+            share.waiting += len(destination.waiting)
             if destination.waiting:
                 share.line[destination] = None
         destination.share = share
@@ -302,17 +310,21 @@ class Destinations:
         """Have the names of its exchangers looked up; meanwhile its mails wait in line."""
         if self._exchangers_of is not None and not destination.learning:
             destination.learning = True
+            destination.learn_at = inf
             Deferred.fromCoroutine(self._ask_exchangers(destination, self._exchangers_of))
 
     async def _ask_exchangers(
-        self, destination: Destination, exchangers_of: Callable[[str], Awaitable[Sequence[str]]]
+        self, destination: Destination, exchangers_of: Callable[[str], Awaitable[Sequence[str] | None]]
     ) -> None:
-        names: Sequence[str] = ()
+        names: Sequence[str] | None = None
         try:
             names = await within(self._clock, EXCHANGERS_TIME, exchangers_of(destination.name))
         except Exception:
             _log.failure("the exchangers of {name} could not be found out", name=destination.name)
-        destination.exchangers = tuple(names)
+        if names is None:
+            destination.learn_at = self._clock.seconds() + EXCHANGERS_AGAIN
+        else:
+            destination.exchangers = tuple(names)
         destination.learning = False
         if self._known.get(destination.name) is destination:
             self._obey(destination)

@@ -62,16 +62,20 @@ class Limits:
     def reload(self, rules: Sequence[DestinationRule]) -> None:
         """Let other rules be in force."""
         self._rules = tuple(enumerate(rules, 1))
-        self._known: dict[tuple[str, tuple[str, ...]], Limit] = {}
+        self._known: dict[tuple[str, tuple[str, ...] | None], Limit] = {}
         #: True when some rule depends on the names of a domain's mail exchangers.
         self.by_exchangers = any(rule.exchangers for rule in rules)
+        longest = max([self._defaults.lifetime, *[rule.lifetime or 0.0 for rule in rules]])
+        #: What holds while nobody knows where a mail goes: it is not given up before it would be anywhere.
+        self.anywhere = self._default("")._replace(lifetime=longest)
 
-    def of(self, next_hop: str, exchangers: Sequence[str] = ()) -> Limit:
+    def of(self, next_hop: str, exchangers: Sequence[str] | None = ()) -> Limit:
         """The limit of a next hop.
 
-        :param exchangers: names of its mail exchangers, as far as they are known (lower case, no trailing dot).
+        :param exchangers: names of its mail exchangers (lower case, no trailing dot). ``None``: they cannot be found
+            out now; then rules by exchangers do not hold, but for the longest of the lifetimes that may do.
         """
-        asked = next_hop, tuple(exchangers)
+        asked = next_hop, None if exchangers is None else tuple(exchangers)
         known = self._known.get(asked)
         if known is None:
             if len(self._known) >= KNOWN_MAX:
@@ -79,14 +83,23 @@ class Limits:
             known = self._known[asked] = self._find(next_hop, asked[1])
         return known
 
-    def _find(self, next_hop: str, exchangers: tuple[str, ...]) -> Limit:
+    def _find(self, next_hop: str, exchangers: tuple[str, ...] | None) -> Limit:
         host = _host(next_hop)
+        possible = 0.0
         for number, rule in self._rules:
             if any(fits(pattern, host) for pattern in rule.domains):
-                return self._limit(next_hop, f"destination[{number}]", rule)
-            if any(fits(pattern, name) for pattern in rule.exchangers for name in exchangers):
+                limit = self._limit(next_hop, f"destination[{number}]", rule)
+                break
+            if exchangers is None:
+                possible = max(possible, (rule.lifetime or self._defaults.lifetime) if rule.exchangers else 0.0)
+            elif any(fits(pattern, name) for pattern in rule.exchangers for name in exchangers):
                 why = f"destination[{number}], by its exchangers"
                 return self._limit(f"destination[{number}]", why, rule)
+        else:
+            limit = self._default(next_hop)
+        return limit._replace(lifetime=max(limit.lifetime, possible))
+
+    def _default(self, next_hop: str) -> Limit:
         defaults = self._defaults
         return Limit(
             next_hop, "[queue]", defaults.connections_per_destination, defaults.mails_per_connection, (),

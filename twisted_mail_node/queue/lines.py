@@ -58,6 +58,7 @@ class Lines:
         self._waiting += 1
         self.crowd += destination.rate >= FAST
         if destination.share is not None:
+            destination.share.waiting += 1
             self.fill(destination)
         return await waiter
 
@@ -188,4 +189,6 @@ class Lines:
         """Somebody left the line."""
         self._waiting -= 1
         self.crowd -= destination.rate >= FAST
+        if destination.share is not None:
+            destination.share.waiting -= 1
         return waiter

@@ -15,14 +15,17 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-from twisted_mail_node.queue.retry import begin, is_to_be_told
+from twisted_mail_node.queue.retry import begin
 
 if TYPE_CHECKING:
     from twisted_mail_node.message.envelope import Recipient
+    from twisted_mail_node.message.status import DeliveryStatus
     from twisted_mail_node.spool.mail import Entry, Mail
 
 #: In ``Entry.told``: the sender was told that the time of BY has passed.
 BY_TOLD = 1
+#: RFC 3463 X.4.7, delivery time expired; we go on.
+LATE_STATUS = "4.4.7"
 
 
 def told_now(mail: Mail, entry: Entry, ages: Sequence[float], now: float) -> int:
@@ -39,6 +42,27 @@ def told_now(mail: Mail, entry: Entry, ages: Sequence[float], now: float) -> int
         if passed > told >> 1:
             told = passed << 1 | told & 1
     return told
+
+
+def is_to_be_told(mail: Mail, entry: Entry, now: float) -> bool:
+    """True when the sender is to hear now that the recipient was not reached in time, and that we go on (mode ``N``).
+
+    Once for each recipient; NOTIFY=NEVER is obeyed. A time that had passed before the mail came was told by who
+    brought it.
+    """
+    envelope = mail.envelope
+    return (
+        envelope.by_mode == "N"
+        and mail.received < envelope.deliver_by <= now
+        and not entry.told & BY_TOLD
+        and envelope.reverse_path is not None
+        and "NEVER" not in entry.recipient.notify
+    )
+
+
+def late(status: DeliveryStatus) -> DeliveryStatus:
+    """The status in the DSN that says so."""
+    return status._replace(status=LATE_STATUS)
 
 
 def not_beyond_a_notice(mail: Mail, entry: Entry, ages: Sequence[float], due: float, now: float) -> float:

@@ -19,18 +19,17 @@ from twisted_mail_node.message.cause import understand
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.destinations import Refusal
 from twisted_mail_node.queue.limits import Limit
-from twisted_mail_node.queue.notices import BY_TOLD, not_beyond_a_notice, told_now
+from twisted_mail_node.queue.notices import BY_TOLD, late, not_beyond_a_notice, told_now
 from twisted_mail_node.queue.retry import (
     delay,
     end,
     expired,
     in_time,
     is_too_late,
-    late,
     not_in_time,
     put_off_until,
 )
-from twisted_mail_node.spool.mail import Change, Entry, Mail, State
+from twisted_mail_node.spool.mail import NOT_TRIED, Change, Entry, Mail, State
 
 if TYPE_CHECKING:
     from twisted_mail_node.state.suppressions import Suppressions
@@ -58,7 +57,7 @@ class Outcomes:
     :param retry: the retry schedule, seconds, where a destination has none of its own.
     :param lifetime: likewise, seconds after which a mail that is still delayed is given up.
     :param ages: seconds at which the sender of a mail that is still delayed is told.
-    :param limit_of: what holds for a destination, as far as it is known.
+    :param limit_of: what holds for a destination, as far as it is known; for ``""``: nobody knows where a mail goes.
     :param random: a random number from 0 to 1, anew at each call.
     :param suppressions: is told of recipients that became final.
     """
@@ -157,6 +156,8 @@ class Outcomes:
     ) -> None:  # fmt: skip
         """Put off, or given up when the next attempt would come too late."""
         now = self._clock.seconds()
+        until = self.end(mail, destination)
+        destination = destination or entry.destination  # where it went before tells more than nothing
         # What a host said is worth more than that we did not ask it.
         tried = attempts > entry.attempts
         last = status if tried or not entry.attempts else entry.last or status
@@ -164,7 +165,7 @@ class Outcomes:
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, not_in_time(last)))
             return
         due = in_time(mail.envelope, due, now)
-        if due > self.end(mail, destination):
+        if due > until:
             outcome.finals.append(self._give_up(mail, entry, attempts, destination, expired(last)))
             return
         due = not_beyond_a_notice(mail, entry, self._ages, due, now)
@@ -248,3 +249,11 @@ class Outcomes:
     def _note(self, entry: Entry, status: DeliveryStatus) -> None:
         if self._suppressions is not None:
             self._suppressions.note(entry.recipient.address, status)
+
+
+def put_off(queue_id: str, entry: Entry, due: float, last: DeliveryStatus | None) -> Change:
+    """Due again, and nothing else about it changes."""
+    cause = entry.cause or (NOT_TRIED if last is None else understand(last).code)
+    return Change(
+        queue_id, entry.number, State.DELAYED, due, entry.attempts, entry.destination, last, entry.told, cause
+    )

@@ -87,17 +87,30 @@ class Share:
 
     :ivar at_most: mails in flight to all of them.
     :ivar line: those of them in whose line somebody waits for a turn; they have it one after the other.
-    :ivar waiting: mails in these lines.
+    :ivar waiting: mails in their lines.
     :ivar promised: the last time that was given to a mail which went back to the spool for the pace's sake.
     :ivar timer: goes off when the pace allows the next mail.
     """
 
-    __slots__ = ("_rates", "at_most", "filling", "in_flight", "key", "line", "members", "pace", "promised", "timer")
+    __slots__ = (
+        "_rates",
+        "at_most",
+        "filling",
+        "in_flight",
+        "key",
+        "line",
+        "members",
+        "pace",
+        "promised",
+        "timer",
+        "waiting",
+    )
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.at_most = 0
         self.in_flight = 0
+        self.waiting = 0
         self.pace: Pace | None = None
         self.line: dict[Destination, None] = {}
         self.members: dict[Destination, None] = {}
@@ -105,11 +118,6 @@ class Share:
         self.timer: IDelayedCall | None = None
         self.filling = False
         self._rates: tuple[Rate, ...] = ()
-
-    @property
-    def waiting(self) -> int:
-        """See above."""
-        return sum([len(destination.waiting) for destination in self.line])
 
     def take(self, now: float) -> bool:
         """Take a place and a turn, where there is one now."""

@@ -105,7 +105,8 @@ class OutgoingQueue(Operated):
     :param notify: tells the sender of recipients that became final; returns after the DSN is committed.
     :param hostname: the node's name, shown by ``status``.
     :param limits: what holds for each destination; none: as ``settings`` say.
-    :param exchangers_of: names of a next hop's mail exchangers, for limits that go by them; ``()`` where unknown.
+    :param exchangers_of: names of a next hop's mail exchangers, for limits that go by them; ``None`` where they
+        cannot be found out now.
     :param freezes: where it is kept which destinations are frozen.
     :param understanding: what stands behind a delivery status.
     :param random: a random number from 0 to 1, anew at each call.
@@ -128,7 +129,7 @@ class OutgoingQueue(Operated):
         suppressions: Suppressions | None = None,
         rewrite: Rewrite | None = None,
         limits: Limits | None = None,
-        exchangers_of: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        exchangers_of: Callable[[str], Awaitable[Sequence[str] | None]] | None = None,
         freezes: Freezes | None = None,
         understanding: Callable[[DeliveryStatus], Cause] = understand,
     ) -> None:

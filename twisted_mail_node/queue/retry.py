@@ -14,15 +14,13 @@ from twisted_mail_node.reasons import Reason
 
 if TYPE_CHECKING:
     from twisted_mail_node.message.envelope import Envelope
-    from twisted_mail_node.spool.mail import Entry, Mail
+    from twisted_mail_node.spool.mail import Mail
 
 #: Each delay is made up to this part shorter or longer, so that mails delayed together do not come back together.
 JITTER = 0.15
 
 #: RFC 3463 X.4.7, delivery time expired.
 EXPIRED_STATUS = "5.4.7"
-#: The same while we go on.
-LATE_STATUS = "4.4.7"
 
 
 def jittered(seconds: float, chance: float) -> float:
@@ -79,24 +77,3 @@ def not_in_time(last: DeliveryStatus | None) -> DeliveryStatus:
     if last is None:
         return DeliveryStatus(Action.FAILED, EXPIRED_STATUS, Reason.NOT_IN_TIME, Reason.NOT_IN_TIME.meaning)
     return last._replace(action=Action.FAILED, status=EXPIRED_STATUS, reason=Reason.NOT_IN_TIME)
-
-
-def is_to_be_told(mail: Mail, entry: Entry, now: float) -> bool:
-    """True when the sender is to hear now that the recipient was not reached in time, and that we go on (mode ``N``).
-
-    Once for each recipient; NOTIFY=NEVER is obeyed. A time that had passed before the mail came was told by who
-    brought it.
-    """
-    envelope = mail.envelope
-    return (
-        envelope.by_mode == "N"
-        and mail.received < envelope.deliver_by <= now
-        and not entry.told & 1  # queue.notices
-        and envelope.reverse_path is not None
-        and "NEVER" not in entry.recipient.notify
-    )
-
-
-def late(status: DeliveryStatus) -> DeliveryStatus:
-    """The status in the DSN that says so."""
-    return status._replace(status=LATE_STATUS)

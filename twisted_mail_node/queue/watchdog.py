@@ -18,9 +18,10 @@ from twisted_mail_node.events import Publish
 from twisted_mail_node.events_outbound import WorkStuck
 from twisted_mail_node.interfaces import ISpool
 from twisted_mail_node.queue.destinations import Destinations
+from twisted_mail_node.queue.outcome import put_off
 from twisted_mail_node.queue.progress import Progress, Stage
 from twisted_mail_node.queue.schedule import Schedule
-from twisted_mail_node.spool.mail import Change, Filter, State
+from twisted_mail_node.spool.mail import Filter, State
 
 #: Seconds beyond a wait's own deadline: its own ending comes first, and is seen at the look after that.
 GRACE = 180.0
@@ -124,10 +125,7 @@ class Watchdog:
             for one in sure:
                 mail, entry = found[one]
                 self._publish(WorkStuck(mail.queue_id, entry.destination, "forgotten", round(now - mail.received, 3)))
-                changes.append(
-                    Change(mail.queue_id, entry.number, State.DELAYED, now, entry.attempts, entry.destination,
-                           entry.last, entry.told)
-                )  # fmt: skip
+                changes.append(put_off(mail.queue_id, entry, now, entry.last))
             if changes:
                 await self._spool.record(changes)
                 self._schedule.due_at(now)

@@ -56,7 +56,7 @@ AT_ONCE = 8
 PAGE = 100
 #: Seconds for building a report, for the directory, and for one step of keeping a mail: all are local.
 LOCAL_TIME = 60.0
-#: Kind of the listener that report mails are said to have come by, for whoever must know them.
+#: Kind of the listener that report mails are said to have come by, as ``mailnode queue show`` tells.
 LISTENER = "tls-report"
 
 TABLE = """CREATE TABLE IF NOT EXISTS tls_report(

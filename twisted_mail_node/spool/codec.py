@@ -2,7 +2,7 @@
 
 Lists rather than objects: rows are many and the order of the fields is part of the format (``FORMAT``). What format 2
 added stands at the end of the lists, and only where it says something: the texts of format 1 are read as they are.
-Format 3 changes the tables alone.
+So do ``tls_optional`` and ``expanded`` of format 3, which has more tables, too.
 """
 
 from __future__ import annotations

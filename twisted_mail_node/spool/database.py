@@ -62,12 +62,14 @@ CREATE INDEX mail_in_file ON mail(id) WHERE content IS NULL;
 """
 
 #: What format 3 has more. With these indexes every unfinished recipient is counted and found without a look at the
-#: rows: by why, where, how long and for whom it waits (the ids of mails are in order of time); by its state; and what
-#: waits since a format that kept no causes. One that is delivered at its first attempt is in ``recipient_rest`` only.
+#: rows: by why, where, how long and for whom it waits (the ids of mails are in order of time); by its state; in the
+#: order of coming back to a destination; and what waits since a format that kept no causes. One that is delivered at
+#: its first attempt is in ``recipient_rest`` only.
 _MORE = """
 CREATE INDEX recipient_held ON recipient(mail) WHERE state = 2;
 CREATE INDEX recipient_rest ON recipient(state) WHERE state IN (0, 3);
 CREATE INDEX recipient_cause ON recipient(cause, destination, mail, sender) WHERE cause <> '';
+CREATE INDEX recipient_waiting ON recipient(destination, due) WHERE state = 1;
 CREATE INDEX recipient_old ON recipient(mail) WHERE cause = '' AND state IN (1, 2);
 CREATE TABLE attempt(
     mail INTEGER NOT NULL,
