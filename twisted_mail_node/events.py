@@ -292,6 +292,7 @@ class RecipientDelayed(NamedTuple):
     attempts: int
     due: float
     cause: str = ""
+    source: str = ""
 
 
 class RecipientFailed(NamedTuple):
@@ -306,6 +307,7 @@ class RecipientFailed(NamedTuple):
     words: str
     attempts: int
     cause: str = ""
+    source: str = ""
 
 
 class NotificationSent(NamedTuple):

@@ -22,6 +22,18 @@ from twisted_mail_node.state.database import StateDatabase
 from twisted_mail_node.state.suppressions import Suppressions
 
 
+def resolver_of(settings: Settings, reactor: Any) -> StubResolver:
+    """The resolver of these settings."""
+    asked = settings.resolver
+    return StubResolver(
+        servers=asked.servers,
+        reactor=reactor,
+        timeout=asked.timeout,
+        attempts=asked.attempts,
+        trusted=asked.trusted,
+    )
+
+
 class WayOut:
     """These parts.
 
@@ -41,13 +53,7 @@ class WayOut:
         directory: Directory,
         tls: TlsClient,
     ) -> None:
-        resolver = StubResolver(
-            servers=settings.resolver.servers,
-            reactor=reactor,
-            timeout=settings.resolver.timeout,
-            attempts=settings.resolver.attempts,
-            trusted=settings.resolver.trusted,
-        )
+        resolver = resolver_of(settings, reactor)
         self.domain_tls = DomainTls(settings, reactor, publish, state=state, resolver=resolver, tls=tls)
         self.limits = Limits(settings.destinations, settings.queue)
         self.sources = Sources(settings.sources)

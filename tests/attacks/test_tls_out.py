@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from tests.net.authority import Authority
 from tests.outbound.remote import Host, Node, Resolver
 from twisted_mail_node.dns.answer import MX, TLSA, DNSError
 from twisted_mail_node.message.status import Action, DeliveryStatus
+from twisted_mail_node.outbound.mtasts import Mode, StsPolicy
 from twisted_mail_node.outbound.tls_outcome import TlsOutcome
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import OutboundSettings
@@ -32,26 +33,19 @@ OTHER = Authority().issue(NAME)
 KEY = ISSUED.certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-class Sts(NamedTuple):
+def sts(mode: Mode = "enforce", exchangers: tuple[str, ...] = (NAME,)) -> StsPolicy:
     """An MTA-STS policy."""
-
-    mode: str = "enforce"
-    exchangers: tuple[str, ...] = (NAME,)
-    id: str = "1"
-    max_age: float = 86400.0
-
-    def allows(self, host: str) -> bool:
-        return host in self.exchangers
+    return StsPolicy("1", mode, exchangers, 86400, 0.0)
 
 
 class Known:
     """Everything a node may know of example.net: its policy, and what was reached there; and who is told."""
 
-    def __init__(self, policy: Sts | None = None, before: str = "") -> None:
+    def __init__(self, policy: StsPolicy | None = None, before: str = "") -> None:
         self.policy, self.before = policy, before
         self.outcomes: list[TlsOutcome] = []
 
-    async def find(self, domain: str) -> Sts | None:
+    async def find(self, domain: str) -> StsPolicy | None:
         return self.policy
 
     def of(self, domain: str) -> str:
@@ -64,7 +58,9 @@ class Known:
         self.outcomes.append(outcome)
 
 
-def node_with(*records: TLSA | DNSError, policy: Sts | None = None, before: str = "", signed: bool = True) -> Node:
+def node_with(
+    *records: TLSA | DNSError, policy: StsPolicy | None = None, before: str = "", signed: bool = True
+) -> Node:
     """A node on its way to the one exchanger of example.net."""
     known = Known(policy, before)
     table: dict[tuple[str, str], Any] = {
@@ -273,9 +269,9 @@ class DomainTests(Attack):
         return [
             (lambda: node_with(*self.DANE), Reason.DANE_FAILED),
             (lambda: node_with(TLSA(1, 1, 1, b"\0" * 32)), Reason.DANE_FAILED),
-            (lambda: node_with(*self.DANE, policy=Sts("testing")), Reason.DANE_FAILED),
-            (lambda: node_with(policy=Sts()), Reason.MTA_STS_FAILED),
-            (lambda: node_with(policy=Sts(), signed=False), Reason.MTA_STS_FAILED),
+            (lambda: node_with(*self.DANE, policy=sts("testing")), Reason.DANE_FAILED),
+            (lambda: node_with(policy=sts()), Reason.MTA_STS_FAILED),
+            (lambda: node_with(policy=sts(), signed=False), Reason.MTA_STS_FAILED),
             (lambda: node_with(before="encrypted"), Reason.TLS_FAILED),
             (lambda: node_with(before="verified", signed=False), Reason.TLS_FAILED),
             (lambda: node_with(before="dane"), Reason.TLS_FAILED),
@@ -300,7 +296,7 @@ class DomainTests(Attack):
     def test_wrong_certificate(self) -> None:
         """Under DANE no authority's certificate helps; under an enforced policy and after a good one nothing else."""
         for why in ("", "it expired on 2026-01-01", "the certificate is self-signed"):
-            node = node_with(*self.DANE, policy=Sts())
+            node = node_with(*self.DANE, policy=sts())
             sent = node.send()
             self.assertEqual(node.hosts[0].secures(why=why, chain=(OTHER.certificate,)), b"QUIT\r\n")
             node.hosts[0].says("221 bye")
@@ -321,14 +317,14 @@ class DomainTests(Attack):
 
     def test_not_named(self) -> None:
         """A host that the policy does not name gets no connection: an attacker's MX record leads nowhere."""
-        node = node_with(policy=Sts(exchangers=("other.example.net",)), signed=False)
+        node = node_with(policy=sts(exchangers=("other.example.net",)), signed=False)
         self.assertKeptBack(node, node.send(), Reason.MTA_STS_FAILED)
         self.assertEqual((node.hosts, self.outcomes(node)), ([], ["validation-failure"]))
 
     def test_look_up_broken(self) -> None:
         """Nor does one whose TLSA records cannot be had: who breaks the DNS wins nothing (RFC 7672 section 2.1)."""
         for mail in (*_KINDS, {"require_tls": True}):
-            node = node_with(DNSError("SERVFAIL"), policy=Sts())
+            node = node_with(DNSError("SERVFAIL"), policy=sts())
             self.assertKeptBack(node, node.send(**mail), Reason.DANE_FAILED)
             self.assertEqual((node.hosts, self.outcomes(node)), ([], ["dnssec-invalid"]))
 
@@ -359,7 +355,7 @@ class DomainTests(Attack):
         self.assertTrue(status.tls.endswith(", verified by DANE (3 1 0)"), status.tls)
         self.assertEqual(self.outcomes(node), [""])
         self.assertEqual(node.relay.status()[0]["verified"], 1)
-        node = node_with(policy=Sts(), signed=False)
+        node = node_with(policy=sts(), signed=False)
         sent = node.send()
         self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))
         assert node.hosts[0].transport.session is not None
@@ -368,12 +364,12 @@ class DomainTests(Attack):
 
     def test_testing(self) -> None:
         """A policy that only tests holds nothing up, and its failure is noted."""
-        for policy, result in ((Sts("testing"), "certificate-not-trusted"), (Sts("testing", ()), "validation-failure")):
+        for policy, result in ((sts("testing"), "certificate-not-trusted"), (sts("testing", ()), "validation-failure")):
             node = node_with(policy=policy)
             node.send()
             self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING", why="it is self-signed"))
             self.assertEqual(self.outcomes(node), [result])
-        node = node_with(policy=Sts("testing"))
+        node = node_with(policy=sts("testing"))
         node.send()
         self.assertIn(b"MAIL", node.hosts[0].greets("PIPELINING"))
         self.assertEqual(self.outcomes(node), ["starttls-not-supported"])
@@ -385,8 +381,8 @@ class DomainTests(Attack):
         ways: list[tuple[Callable[[], Node], str]] = [
             (node_with, ""),
             (lambda: node_with(*self.DANE), "it is self-signed"),
-            (lambda: node_with(policy=Sts(), signed=False), ""),
-            (lambda: node_with(policy=Sts("testing"), signed=False), ""),
+            (lambda: node_with(policy=sts(), signed=False), ""),
+            (lambda: node_with(policy=sts("testing"), signed=False), ""),
         ]
         for make, why in ways:
             node = make()
@@ -401,7 +397,7 @@ class DomainTests(Attack):
                 self.assertEqual(node.hosts[0].secures(*extensions, why=why, chain=chain), b"QUIT\r\n")
                 node.hosts[0].says("221 bye")
                 self.assertEqual(self.assertKeptBack(node, sent, Reason.REQUIRETLS).status, status)
-        for node in (node_with(signed=False), node_with(signed=False, policy=Sts(exchangers=("other.example",)))):
+        for node in (node_with(signed=False), node_with(signed=False, policy=sts(exchangers=("other.example",)))):
             self.assertKeptBack(node, node.send(require_tls=True), Reason.REQUIRETLS)
             self.assertEqual(node.hosts, [])
 
@@ -429,7 +425,7 @@ class DomainTests(Attack):
             ("evil.example.net", "A"): ("192.0.2.66",),
             (NAME, "A"): ("192.0.2.1",),
         }
-        node = Node(Resolver(table), outbound={"policies": Known(Sts())})
+        node = Node(Resolver(table), outbound={"policies": Known(sts())})
         node.send()
         self.assertEqual([host.ip for host in node.hosts], ["192.0.2.1"])
         self.assertIn(b"MAIL", node.hosts[0].secures("PIPELINING"))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.outbound.remote import Host, Node, Resolver
-from tests.outbound.test_security import Policies, Sts
+from tests.outbound.remote import Host, Node, Notes, Resolver
+from tests.outbound.test_security import Policies, sts
 from twisted_mail_node.dns.answer import TLSA, Answer
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
@@ -409,7 +410,7 @@ class PolicyTests(Conversation):
     """A domain whose MTA-STS policy is enforced, and a host that shows a certificate that is not good."""
 
     def setUp(self) -> None:
-        self.node = Node(outbound={"policies": Policies(Sts(exchangers=("mx1.example.net", "mx2.example.net")))})
+        self.node = Node(outbound={"policies": Policies(sts(exchangers=("mx1.example.net", "mx2.example.net")))})
 
     def test_not_good(self) -> None:
         """The host is left, the next is asked, and no word of the mail is said to either."""
@@ -421,6 +422,22 @@ class PolicyTests(Conversation):
             self.assertNotIn(b"MAIL", host.transport.all_written)
         status = self.status(sent)
         self.assertEqual((status.action, status.reason), (Action.DELAYED, Reason.MTA_STS_FAILED))
+
+    def test_silent_after_the_handshake(self) -> None:
+        """A host that says nothing any more after a good handshake is no failure of TLS (RFC 8460 section 4.3); one
+        that closes may mean it."""
+        for closes, results in ((False, [""]), (True, ["validation-failure"])):
+            self.setUp()
+            notes = self.node.relay._security.notes = Notes()
+            self.node.send()
+            host = self.node.hosts[0]
+            host.offers_tls()
+            host.completes()
+            if closes:
+                host.closes(ConnectionLost())
+            else:
+                self.node.reactor.advance(310.0)
+            self.assertEqual([outcome.result for outcome in notes], results)
 
     def test_optional(self) -> None:
         """A mail with ``TLS-Required: No`` goes there, over a connection that mail without it does not use."""

@@ -14,7 +14,7 @@ from tests.outbound.remote import Content, Host, Node, Resolver, joes
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.outbound.security import demand_of, stays_here
+from twisted_mail_node.outbound.need import demand_of, stays_here
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 

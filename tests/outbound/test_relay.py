@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -11,6 +13,8 @@ from twisted_mail_node.dns.answer import MX, Answer, DNSError
 from twisted_mail_node.interfaces import IDeliveryAgent
 from twisted_mail_node.message.envelope import Envelope
 from twisted_mail_node.message.status import Action
+from twisted_mail_node.outbound.need import NO_NEED, Need
+from twisted_mail_node.outbound.security import Security
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 
@@ -85,6 +89,18 @@ class NextHopTests(SynchronousTestCase):
         ):
             names = self.successResultOf(Deferred.fromCoroutine(relay.exchanger_names(next_hop)))
             self.assertEqual(None if names is None else list(names), wanted)
+
+    def test_exchanger_names_before_us(self) -> None:
+        """Where we are an exchanger ourselves, limits go by the hosts that mail is sent to: those before us."""
+        table = {
+            ("example.net", "MX"): (MX(10, "mx1.example.net"), MX(20, "mx.example.org"), MX(30, "mx.big.example")),
+            ("mx1.example.net", "A"): ("192.0.2.1",),
+            ("mx.example.org", "A"): ("192.0.2.2",),
+            ("mx.big.example", "A"): ("192.0.2.3",),
+        }
+        relay = Node(Resolver(table)).relay
+        names = self.successResultOf(Deferred.fromCoroutine(relay.exchanger_names("example.net")))
+        self.assertEqual(names, ["mx1.example.net"])
 
     def test_resolver_breaks(self) -> None:
         """A resolver that breaks delays the mail and is logged."""
@@ -253,3 +269,15 @@ class CloseTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(sent)[0].reason, Reason.SHUTTING_DOWN)
         self.assertEqual(len(node.hosts), 1)
         self.assertTrue(node.hosts[0].transport.aborted)
+
+    def test_look_up_outstanding(self) -> None:
+        """While the DNS was asked for a host's protection the node began to stop: no connection is made."""
+        node = Node(TWO_HOSTS)
+        waiting: Deferred[Need] = Deferred()
+        with mock.patch.object(Security, "need", lambda *asked: waiting):
+            sent = node.send()
+            closed = self.close(node)
+            self.assertIs(self.successResultOf(sent)[0].reason, Reason.SHUTTING_DOWN)
+            waiting.callback(NO_NEED)
+        self.successResultOf(closed)
+        self.assertEqual((node.hosts, node.failed), ([], []))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,17 +14,9 @@ from twisted_mail_node.dns.exchangers import Exchanger, HostAddress
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.outbound.judgement import Judgement
-from twisted_mail_node.outbound.need import NO_NEED
-from twisted_mail_node.outbound.security import (
-    BROKEN_FOR,
-    BROKEN_MAX,
-    FELL_BACK,
-    Demand,
-    Found,
-    Need,
-    Security,
-    demand_of,
-)
+from twisted_mail_node.outbound.mtasts import Mode, StsPolicy
+from twisted_mail_node.outbound.need import FELL_BACK, NO_NEED, Demand, Found, Need, demand_of
+from twisted_mail_node.outbound.security import BROKEN_FOR, BROKEN_MAX, Security
 from twisted_mail_node.outbound.tls_outcome import TlsOutcome
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.queue.request import DeliveryRequest
@@ -43,26 +35,19 @@ PLAIN = Exchanger(MX, 10, ADDRESSES, False, False, MX)
 SIGNED = Exchanger(MX, 10, ADDRESSES, True, True, MX)
 
 
-class Sts(NamedTuple):
-    """A policy."""
-
-    mode: str = "enforce"
-    exchangers: tuple[str, ...] = (MX,)
-    id: str = "20261128"
-    max_age: float = 86400.0
-
-    def allows(self, host: str) -> bool:
-        return host in self.exchangers
+def sts(mode: Mode = "enforce", exchangers: tuple[str, ...] = (MX,)) -> StsPolicy:
+    """An MTA-STS policy."""
+    return StsPolicy("20261128", mode, exchangers, 86400, 0.0)
 
 
 class Policies:
     """One policy for every domain."""
 
-    def __init__(self, policy: Sts | None) -> None:
+    def __init__(self, policy: StsPolicy | None) -> None:
         self.policy = policy
         self.asked: list[str] = []
 
-    async def find(self, domain: str) -> Sts | None:
+    async def find(self, domain: str) -> StsPolicy | None:
         self.asked.append(domain)
         return self.policy
 
@@ -91,7 +76,7 @@ def demand(level: TlsLevel = "opportunistic", require_tls: bool = False, optiona
     return Demand("example.net", level, require_tls, optional=optional)
 
 
-def by_mx(exchanger: Exchanger = PLAIN, policy: Sts | None = None) -> Found:
+def by_mx(exchanger: Exchanger = PLAIN, policy: StsPolicy | None = None) -> Found:
     return Found("example.net", 25, True, exchanger, LIMIT, policy)
 
 
@@ -155,12 +140,12 @@ class OwnTests(Case):
         self.assertFalse(self.of("verified").sure)
         for found in (
             by_mx(SIGNED),
-            by_mx(PLAIN, Sts()),
-            by_mx(PLAIN, Sts("testing")),
+            by_mx(PLAIN, sts()),
+            by_mx(PLAIN, sts("testing")),
             Found(MX, 25, False, SIGNED, LIMIT),
         ):
             self.assertTrue(self.need(demand("verified"), found).sure)
-        self.assertFalse(self.need(demand("verified"), by_mx(PLAIN, Sts(exchangers=("other.example",)))).sure)
+        self.assertFalse(self.need(demand("verified"), by_mx(PLAIN, sts(exchangers=("other.example",)))).sure)
 
     def test_requiretls(self) -> None:
         """REQUIRETLS needs a verified certificate, and a host whose name is sure (RFC 8689 section 2)."""
@@ -168,13 +153,13 @@ class OwnTests(Case):
         for found in (
             Found(MX, 25, False, PLAIN, LIMIT),
             by_mx(SIGNED),
-            by_mx(PLAIN, Sts()),
-            by_mx(PLAIN, Sts("testing")),
+            by_mx(PLAIN, sts()),
+            by_mx(PLAIN, sts("testing")),
         ):
             need = self.need(asked, found)
             self.assertEqual((need[:3], need.refusal), (("verified", True, True), ""))
             self.assertIn("REQUIRETLS", need.why)
-        for policy in (None, Sts(exchangers=("other.example",))):
+        for policy in (None, sts(exchangers=("other.example",))):
             need = self.need(asked, by_mx(PLAIN, policy))
             self.assertEqual((need.reason, need.status), (Reason.REQUIRETLS, "4.7.10"))
             self.assertIn("[mail.example.net]", need.refusal)
@@ -258,7 +243,7 @@ class DaneTests(Case):
         need = self.need(demand(), by_mx(SIGNED))
         self.assertEqual((need.level, need.by_dane, need.reason), ("required", False, Reason.DANE_FAILED))
         self.assertEqual(self.need(demand("verified"), by_mx(SIGNED)).level, "verified")
-        need = self.need(demand(), by_mx(SIGNED, Sts()))
+        need = self.need(demand(), by_mx(SIGNED, sts()))
         self.assertEqual((need.level, need.reason), ("verified", Reason.MTA_STS_FAILED))
 
     def test_unsigned(self) -> None:
@@ -289,8 +274,8 @@ class DaneTests(Case):
 
     def test_optional(self) -> None:
         """Nor do they hold up a mail with TLS-Required: No; the route still may."""
-        self.assertEqual(self.need(demand(optional=True), by_mx(SIGNED, Sts())).level, "opportunistic")
-        need = self.need(demand("required", optional=True), by_mx(SIGNED, Sts()))
+        self.assertEqual(self.need(demand(optional=True), by_mx(SIGNED, sts())).level, "opportunistic")
+        need = self.need(demand("required", optional=True), by_mx(SIGNED, sts()))
         self.assertEqual((need.level, need.source), ("required", "the route"))
 
     def test_brackets(self) -> None:
@@ -309,7 +294,7 @@ class DaneTests(Case):
 
     def test_before_policy(self) -> None:
         """A host with records follows them, whatever the policy says: whether it names the host or not."""
-        for policy in (Sts(), Sts(exchangers=("other.example",)), Sts("testing")):
+        for policy in (sts(), sts(exchangers=("other.example",)), sts("testing")):
             need = self.need(demand(), by_mx(SIGNED, policy))
             self.assertEqual((need.by_dane, need.refusal, need.reason), (True, "", Reason.DANE_FAILED))
 
@@ -341,26 +326,27 @@ class AliasTests(Case):
 class StsTests(Case):
     """What a domain's MTA-STS policy asks for."""
 
-    def found(self, policy: Sts | None, asked: Demand | None = None, mx: bool = True) -> Any:
+    def found(self, policy: StsPolicy | None, asked: Demand | None = None, mx: bool = True) -> Any:
         self.policies = Policies(policy)
         self.security.policies = self.policies
         return self.successResultOf(Deferred.fromCoroutine(self.security.policy(asked or demand(), "example.net", mx)))
 
     def test_find(self) -> None:
         """Asked for next hops found by MX records; one of mode "none" asks for nothing."""
-        for mode, expected in (("enforce", True), ("testing", True), ("none", False)):
-            self.assertEqual(self.found(Sts(mode)) is not None, expected)
+        modes: tuple[tuple[Mode, bool], ...] = (("enforce", True), ("testing", True), ("none", False))
+        for mode, expected in modes:
+            self.assertEqual(self.found(sts(mode)) is not None, expected)
             self.assertEqual(self.policies.asked, ["example.net"])
-        self.assertIsNone(self.found(Sts(), mx=False))
-        self.assertIsNone(self.found(Sts(), demand("none")))
+        self.assertIsNone(self.found(sts(), mx=False))
+        self.assertIsNone(self.found(sts(), demand("none")))
         self.security = self.make(OutboundSettings(mta_sts=False))
-        self.assertIsNone(self.found(Sts()))
+        self.assertIsNone(self.found(sts()))
         self.assertEqual(self.policies.asked, [])
 
     def test_rule_and_pin(self) -> None:
         """A route without TLS does not switch the policy off where a rule or ``outbound.pin`` wants TLS."""
         security = self.make(OutboundSettings(pin=("example.net",)), levels=Levels(example_net="encrypted"))
-        self.security.policies = security.policies = Policies(Sts())
+        self.security.policies = security.policies = Policies(sts())
         rows: list[tuple[TlsLevel | None, Security, bool]] = [
             ("required", self.security, True),
             ("opportunistic", self.security, True),
@@ -376,29 +362,29 @@ class StsTests(Case):
     def test_enforce(self) -> None:
         """A host that the policy names must show a verified certificate (RFC 8461 section 4)."""
         for level in LEVELS[1:3]:
-            need = self.need(demand(level), by_mx(PLAIN, Sts()))
+            need = self.need(demand(level), by_mx(PLAIN, sts()))
             self.assertEqual((need.level, need.reason, need.refusal), ("verified", Reason.MTA_STS_FAILED, ""))
             self.assertEqual(need.source, "MTA-STS policy 20261128")
             self.assertIn("example.net", need.why)
-        self.assertEqual(self.need(demand("verified"), by_mx(PLAIN, Sts())).source, "the route")
+        self.assertEqual(self.need(demand("verified"), by_mx(PLAIN, sts())).source, "the route")
 
     def test_not_named(self) -> None:
         """One that it does not name is not even connected to (RFC 8461 section 5)."""
         for level in LEVELS[1:]:
-            need = self.need(demand(level), by_mx(PLAIN, Sts(exchangers=("other.example",))))
+            need = self.need(demand(level), by_mx(PLAIN, sts(exchangers=("other.example",))))
             self.assertEqual((need.reason, need.result), (Reason.MTA_STS_FAILED, "validation-failure"))
             self.assertIn(MX, need.refusal)
 
     def test_testing(self) -> None:
         """A policy that only tests asks for nothing, and is remembered for the report."""
-        for policy in (Sts("testing"), Sts("testing", ("other.example",))):
+        for policy in (sts("testing"), sts("testing", ("other.example",))):
             need = self.need(demand(), by_mx(PLAIN, policy))
             self.assertEqual((need.level, need.refusal, need.policy), ("opportunistic", "", policy))
 
     def test_broken_before(self) -> None:
         """That its TLS broke before gives a host under an enforced policy no mail in the clear."""
         self.security.broke("192.0.2.1:25")
-        self.assertEqual(self.need(demand(), by_mx(PLAIN, Sts())).level, "verified")
+        self.assertEqual(self.need(demand(), by_mx(PLAIN, sts())).level, "verified")
 
 
 class CameToTests(Case):
@@ -418,11 +404,11 @@ class CameToTests(Case):
             TlsOutcome("example.net", "no-policy-found", (), (), MX, "192.0.2.9", "192.0.2.1", "", ""),
         )
         lines = ("version: STSv1", "mode: enforce", f"mx: {MX}", "max_age: 86400")
-        found = self.outcome(by_mx(PLAIN, Sts()), good)
+        found = self.outcome(by_mx(PLAIN, sts()), good)
         assert found is not None
         self.assertEqual(found[1:4], ("sts", lines, (MX,)))
         self.zone[OWNER] = {"TLSA": [GOOD]}
-        found = self.outcome(by_mx(SIGNED, Sts()), good)
+        found = self.outcome(by_mx(SIGNED, sts()), good)
         assert found is not None
         self.assertEqual(found[1:4], ("tlsa", ("3 1 1 " + "01" * 32,), ()))
         self.zone[OWNER] = {"TLSA": DNSError("SERVFAIL")}
@@ -440,7 +426,7 @@ class CameToTests(Case):
     def test_words(self) -> None:
         """What a certificate says reaches a report as one clean line, however long."""
         evil = Judgement("encrypted", "it is for \r\n\x1b[31m\u202e" + "x" * 5000, result="certificate-host-mismatch")
-        found = self.outcome(by_mx(PLAIN, Sts()), evil)
+        found = self.outcome(by_mx(PLAIN, sts()), evil)
         assert found is not None
         self.assertTrue(found.words.isprintable())
         self.assertEqual(len(found.words), 300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.outbound.remote import Node, Resolver, takes
 from twisted_mail_node.dns.answer import MX
 from twisted_mail_node.message.status import Action
+from twisted_mail_node.outbound.pool import OPEN_AGAIN
 from twisted_mail_node.outbound.slots import SLOT_TIME, NoSlot, Slot, Slots
 from twisted_mail_node.queue.limits import Limits
 from twisted_mail_node.reasons import Reason
@@ -309,3 +311,19 @@ class PoolsTests(SynchronousTestCase):
         closed = Deferred.fromCoroutine(node.relay.close(10.0))
         self.assertIs(self.successResultOf(waits)[0].reason, Reason.SHUTTING_DOWN)
         self.successResultOf(closed)
+
+    def test_no_socket(self) -> None:
+        """Where no socket can be made for a while, the places are given back, and mail goes as soon as one can."""
+        node = self.node()
+        way = {"transport": "lmtp"}
+        with mock.patch.object(node, "_connect", side_effect=OSError(24, "Too many open files")):
+            for _ in range(3):
+                sent = node.send(next_hop="unix:/run/l", way=way)
+                (status,) = self.successResultOf(sent)
+                self.assertEqual((status.action, status.reason), (Action.DELAYED, Reason.CONNECT_FAILED))
+                self.assertIn("Too many open files", status.words)
+                node.reactor.advance(OPEN_AGAIN)
+        node.send(next_hop="unix:/run/l", way=way)
+        self.assertEqual(len(node.hosts), 1)
+        node.hosts[0].closes()
+        self.successResultOf(Deferred.fromCoroutine(node.relay.close(10.0)))

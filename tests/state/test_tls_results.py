@@ -241,5 +241,6 @@ class MailedTest(ResultsCase):
         for destination, domain in (
             ("A.example", "a.example"), ("a.example:25", "a.example"), ("[mx.a.example]:25", "mx.a.example"),
             ("[2001:db8::1]:25", "2001:db8::1"), ("", ""),
+            ("b\u00fccher.example", "xn--bcher-kva.example"), ("a.example.", "a.example"),
         ):  # fmt: skip
             self.assertEqual(domain_of(destination), domain)

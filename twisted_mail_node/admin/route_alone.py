@@ -32,22 +32,16 @@ def inquiry_of(settings: Settings, reactor: Any) -> RouteInquiry:
     :raises ValueError: the account file is damaged.
     """
     from twisted_mail_node.directory.directory import Directory
-    from twisted_mail_node.dns.resolver import StubResolver
     from twisted_mail_node.net.own import own_addresses
     from twisted_mail_node.outbound.relay import RelayManager
     from twisted_mail_node.outbound.security import Security
     from twisted_mail_node.outbound.sources import Sources
     from twisted_mail_node.queue.limits import Limits
     from twisted_mail_node.routing import Router
+    from twisted_mail_node.service_outbound import resolver_of
 
     directory = Directory(settings)
-    resolver = StubResolver(
-        servers=settings.resolver.servers,
-        reactor=reactor,
-        timeout=settings.resolver.timeout,
-        attempts=settings.resolver.attempts,
-        trusted=settings.resolver.trusted,
-    )
+    resolver = resolver_of(settings, reactor)
     relay = RelayManager(
         hostname=settings.hostname,
         resolver=resolver,

@@ -135,7 +135,10 @@ def connect_unix(reactor: Any, path: str, protocol: IProtocol, timeout: float) -
     :raises ConnectError: (as failure) refused, not there, not allowed, timed out or cancelled.
     """
     connected: Deferred[IProtocol] = Deferred(lambda _: connector.stopConnecting())
-    connector = reactor.connectUNIX(path, _OneConnection(protocol, connected), timeout)
+    try:
+        connector = reactor.connectUNIX(path, _OneConnection(protocol, connected), timeout)
+    except OSError as error:  # no socket can be made
+        connected.errback(ConnectError(error.errno, str(error)))
     return connected
 
 

@@ -10,7 +10,7 @@ from math import floor
 
 from twisted_mail_node.message.envelope import Body, Envelope
 from twisted_mail_node.message.status import Action, DeliveryStatus
-from twisted_mail_node.outbound.security import stays_here
+from twisted_mail_node.outbound.need import stays_here
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.interfaces import ITlsSession
 from twisted_mail_node.outbound.dane import INVALID
-from twisted_mail_node.outbound.job import Broken, Peer
+from twisted_mail_node.outbound.job import Broken, Peer, short
 from twisted_mail_node.outbound.judgement import NO_STARTTLS, Judgement, judge
 from twisted_mail_node.outbound.need import Need
 from twisted_mail_node.outbound.signing_in import Plan, SigningIn
@@ -26,11 +26,8 @@ from twisted_mail_node.outbound.wire import QUIT_TIME, Times
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp import client
 from twisted_mail_node.smtp.client import NOTHING_OFFERED, Offered
-from twisted_mail_node.smtp.reply import Reply, printable
+from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.waiting import pause
-
-#: Characters that are kept of what a host said, of why a handshake broke or a certificate is not good.
-_WORDS_MAX = 300
 
 #: Ends of a connection that STARTTLS is to blame for; 421 is one as long as there is no TLS.
 _OF_TLS = (Reason.CONNECTION_LOST, Reason.REMOTE_TIMEOUT, Reason.BAD_REPLY)
@@ -153,11 +150,13 @@ class Introduction(SigningIn, ABC):
         except Broken as broken:
             if broken.reason not in _OF_TLS and (self.tls is not None or broken.reason is not Reason.REMOTE_DELAYED):
                 raise
-            self.judgement = Judgement("", _short(broken.words), result=INVALID)
-            raise self._unfit("4.7.5", f"TLS with {host} came to nothing: {_short(broken.words)}") from broken
+            if self.tls is None or broken.reason is not Reason.REMOTE_TIMEOUT:
+                # a lost connection may be the host's verdict on the handshake (TLS 1.3); its silence afterwards is none
+                self.judgement = Judgement("", short(broken.words), result=INVALID)
+            raise self._unfit("4.7.5", f"TLS with {host} came to nothing: {short(broken.words)}") from broken
         self._securing = False
         if judgement.problem:
-            problem = _short(judgement.problem)
+            problem = short(judgement.problem)
             await self._decline("4.7.5", f"the certificate of {host} is not good: {problem}", final=True)
         if need.require_tls and not offered.require_tls:
             await self._decline("4.7.30", f"{host} does not offer REQUIRETLS", final=True)
@@ -169,7 +168,7 @@ class Introduction(SigningIn, ABC):
         reply = await self._reply(times.handshake)
         if reply.code != 220:
             # In the clear, another connection begins anew: some hosts are confused after a STARTTLS that failed.
-            words = f"{self.host} answered STARTTLS with {_short(str(reply))}"
+            words = f"{self.host} answered STARTTLS with {short(str(reply))}"
             self.judgement = Judgement("", words, result=NO_STARTTLS)
             await self._decline("4.7.4", words, final=reply.is_permanent)
         if self._replies or self._reader.is_amid:
@@ -194,7 +193,7 @@ class Introduction(SigningIn, ABC):
             await pause
         self.tls = session
         self.judgement = judgement = judge(need, session, self.host, datetime.now(UTC))
-        self.peer = self.peer._replace(tls=f"{session}, {_short(judgement.words)}")
+        self.peer = self.peer._replace(tls=f"{session}, {short(judgement.words)}")
         return judgement
 
     async def _decline(self, status: str, words: str, final: bool) -> NoReturn:
@@ -204,11 +203,7 @@ class Introduction(SigningIn, ABC):
         :raises Broken: always.
         """
         unfit = self._unfit(status, words, final)
-        self._write(client.QUIT)
-        try:
-            await self._reply(self._times.quit)
-        except Broken:
-            pass  # it would not even say goodbye
+        await self._goodbye(self._times.quit)
         raise unfit
 
     def _unfit(self, status: str, words: str, final: bool = False) -> Broken:
@@ -248,9 +243,4 @@ def _what_broke(reason: Failure) -> str:
         words = "; ".join(str(entry[-1]) for entry in found if isinstance(entry, tuple) and entry)
     else:
         words = reason.getErrorMessage()
-    return _short(words or type(error).__name__)
-
-
-def _short(words: str) -> str:
-    """Words in which the host may have had its say (a reply, names in its certificate)."""
-    return printable(words)[:_WORDS_MAX]
+    return short(words or type(error).__name__)

@@ -10,10 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.queue.request import DeliveryRequest
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.smtp.reply import Reply
+from twisted_mail_node.smtp.reply import Reply, printable
 
 #: Characters of a remote reply that are kept with a recipient: it goes into the spool, the log and a DSN.
 WORDS_MAX = 2000
+#: Characters of them in a sentence of ours.
+SHORT_MAX = 300
 
 
 class Peer(NamedTuple):
@@ -55,6 +57,11 @@ class Broken(Exception):
         )
 
 
+def short(words: str) -> str:
+    """Words in which the host may have had its say (a reply, names in its certificate), for a sentence of ours."""
+    return printable(words)[:SHORT_MAX]
+
+
 def reply_status(reply: Reply, peer: Peer, dsn: bool = False, delivers: bool = False) -> DeliveryStatus:
     """What a host's reply to RCPT, MAIL or the end of the content means for a recipient (RFC 5321 section 4.2.1).
 
@@ -70,7 +77,8 @@ def reply_status(reply: Reply, peer: Peer, dsn: bool = False, delivers: bool = F
     elif reply.code == 530 and fell_back:
         # "Must issue a STARTTLS command first" (RFC 3207 section 4), which we did: its TLS may be mended by and by.
         status = f"4{reply.enhanced[1:] or '.7.10'}"
-        return DeliveryStatus(Action.DELAYED, status, Reason.TLS_FAILED, str(reply)[:WORDS_MAX], host, address, True)
+        words = str(reply)[:WORDS_MAX]
+        return DeliveryStatus(Action.DELAYED, status, Reason.TLS_FAILED, words, host, address, True, source=source)
     elif kind == 5:
         action, reason = Action.FAILED, Reason.REMOTE_REFUSED
     else:

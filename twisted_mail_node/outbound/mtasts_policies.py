@@ -276,7 +276,7 @@ class StsPolicies:
                 self._others.popitem(last=False)
 
     def _use(self, key: str, known: _Known) -> None:
-        """Note that mail goes there; written once a day."""
+        """Note that mail goes there; written twice a day at most."""
         now = self._clock.seconds()
         if known.policy is not None and now >= known.used + REFRESH_AFTER / 2:
             self._state.write("UPDATE mta_sts SET used = ? WHERE domain = ?", (now, key))

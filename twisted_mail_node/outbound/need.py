@@ -37,8 +37,8 @@ class Policy(Protocol):
         """Its host patterns."""
 
     @property
-    def max_age(self) -> float:
-        """Seconds it may be kept."""
+    def lines(self) -> tuple[str, ...]:
+        """As reports show it (RFC 8460 section 4.4)."""
 
     def allows(self, host: str) -> bool:
         """Whether a mail exchanger's name fits one of its patterns (RFC 8461 section 4.1)."""

@@ -293,7 +293,7 @@ class Pool:
                         self._renew()
                     return
                 failures.append(failure)
-                if failure.reason is not Reason.NO_SOURCE:
+                if failure.reason not in (Reason.NO_SOURCE, Reason.SHUTTING_DOWN):
                     self._failed(target.host, target.address, failure)
         except NoSlot as error:
             if error.needless:
@@ -326,6 +326,8 @@ class Pool:
         if target.plan.sign_in is not None and not target.plan.is_local:
             need = secured(need, target.plan.sign_in, target.host)
             target = target._replace(need=need)
+        if self._closing:  # meanwhile the DNS was asked
+            return SHUTTING_DOWN
         failure = await self._connect(target)
         if failure is None or failure.reason is not Reason.TLS_FAILED or need.must or self._closing:
             return failure
@@ -368,9 +370,10 @@ class Pool:
         # Introduced is who is ready for mail: from then on it takes jobs by itself, so it must be known before it does.
         connection.introduced.addCallback(lambda _: self._ready.append(connection))
         self._all.add(connection)
-        connecting = means.connect(target, connection, source.address)
-        self._connecting.add(connecting)
+        connecting: Deferred[IProtocol] | None = None
         try:
+            connecting = means.connect(target, connection, source.address)
+            self._connecting.add(connecting)
             await connecting
         except ConnectBindError as error:
             self._all.discard(connection)
@@ -379,9 +382,12 @@ class Pool:
             self._all.discard(connection)
             slot.give_back()
             words = f"no connection to {host} ({address}): {error}"
-            return DeliveryStatus(Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, words, host, address)
+            return DeliveryStatus(
+                Action.DELAYED, "4.4.1", Reason.CONNECT_FAILED, words, host, address, source=source.address
+            )
         finally:
-            self._connecting.discard(connecting)
+            if connecting is not None:
+                self._connecting.discard(connecting)
         try:
             await connection.introduced
         except Broken as broken:

@@ -7,7 +7,7 @@ choice of the connection are ``outbound.pool``'s, the dialogue is ``outbound.con
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -172,9 +172,7 @@ class RelayManager:
             host, _, mx, _ = parse_next_hop(next_hop)
             if not mx:
                 return (host.lower(),)
-            found = await exchangers(
-                self._resolver, host, own_addresses=self._own_addresses, allow_loopback=self._allow_loopback
-            )
+            found = await self._exchangers(host)
         except ValueError:
             return ()
         except NoExchanger as problem:
@@ -266,16 +264,20 @@ class RelayManager:
         if not mx:
             exchanger = await named_host(self._resolver, host)
             return [Found(host, port, False, exchanger, self._limit(demand, [exchanger]))]
-        places = await exchangers(
+        places = await self._exchangers(host)
+        limit = self._limit(demand, places)
+        policy = await self._security.policy(demand, host, mx, limit)
+        return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
+
+    def _exchangers(self, domain: str) -> Awaitable[Sequence[Exchanger]]:
+        """The exchangers of a domain before those that are ourselves. :raises NoExchanger: (as failure) none."""
+        return exchangers(
             self._resolver,
-            host,
+            domain,
             own_names=self._own_names,
             own_addresses=self._own_addresses,
             allow_loopback=self._allow_loopback,
         )
-        limit = self._limit(demand, places)
-        policy = await self._security.policy(demand, host, mx, limit)
-        return [Found(host, port, True, exchanger, limit, policy) for exchanger in places]
 
     def _limit(self, demand: Demand, found: Sequence[Exchanger]) -> Limit:
         """What holds for a next hop with these hosts."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from twisted_mail_node.dns.answer import DNSError
 from twisted_mail_node.interfaces import IResolver
+from twisted_mail_node.outbound.job import short
 from twisted_mail_node.outbound.judgement import Judgement
 from twisted_mail_node.outbound.need import (
     FELL_BACK,
@@ -22,8 +23,6 @@ from twisted_mail_node.outbound.need import (
     Found,
     Need,
     Policy,
-    demand_of,
-    stays_here,
     stronger,
 )
 from twisted_mail_node.outbound.tls_outcome import Notes, TlsOutcome
@@ -32,17 +31,12 @@ from twisted_mail_node.queue.limits import Limit
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.settings import OutboundSettings
 from twisted_mail_node.settings_routes import fits
-from twisted_mail_node.smtp.reply import printable
 from twisted_mail_node.state.tls_levels import TlsLevels
-
-__all__ = ["FELL_BACK", "Demand", "Found", "Need", "Policies", "Security", "demand_of", "stays_here"]
 
 #: Seconds for which a host whose TLS broke gets opportunistic mail in the clear at once: each try costs a connection.
 BROKEN_FOR = 300.0
 #: Hosts remembered so; when there are more, the oldest is forgotten.
 BROKEN_MAX = 1000
-#: Characters of what went wrong that a report gets: some of them come from certificates.
-_WORDS_MAX = 300
 
 _REQUIRETLS = "the mail's sender asked for REQUIRETLS; without it the mail can be sent again"
 _ROUTE = (
@@ -59,7 +53,7 @@ _BEFORE = {"encrypted": "TLS", "verified": "a verified certificate", "dane": "a 
 
 
 class Policies(Protocol):
-    """Knows the MTA-STS policies of domains: ``outbound.mtasts.StsPolicies``."""
+    """Knows the MTA-STS policies of domains: ``outbound.mtasts_policies.StsPolicies``."""
 
     def find(self, domain: str) -> Awaitable[Policy | None]:
         """A domain's policy that is in force now."""
@@ -222,7 +216,7 @@ class Security:
             return
         kind, policy, patterns = _policy_of(need)
         result = judgement.result
-        words = printable(judgement.detail or judgement.words)[:_WORDS_MAX] if result else ""
+        words = short(judgement.detail or judgement.words) if result else ""
         self.notes.note(TlsOutcome(domain, kind, policy, patterns, found.exchanger.host, *ips, result, words))
 
     def broke(self, address: str) -> None:
@@ -252,6 +246,4 @@ def _policy_of(need: Need) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     policy = need.policy
     if policy is None:
         return "no-policy-found", (), ()
-    patterns = tuple(policy.exchangers)
-    lines = ["version: STSv1", f"mode: {policy.mode}", *[f"mx: {pattern}" for pattern in patterns]]
-    return "sts", (*lines, f"max_age: {int(policy.max_age)}"), patterns
+    return "sts", policy.lines, policy.exchangers

@@ -12,13 +12,12 @@ from base64 import b64encode
 from typing import NamedTuple, NoReturn
 
 from twisted_mail_node.interfaces import ITlsSession
-from twisted_mail_node.outbound.job import Broken
+from twisted_mail_node.outbound.job import Broken, short
 from twisted_mail_node.outbound.need import Need
 from twisted_mail_node.outbound.wire import QUIT_TIME, Wire
 from twisted_mail_node.reasons import Reason
-from twisted_mail_node.smtp import client
 from twisted_mail_node.smtp.client import Offered
-from twisted_mail_node.smtp.reply import Reply, printable
+from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.smtp.sasl import from_base64
 from twisted_mail_node.smtp.sasl_client import COMMAND_MAX, Response, Salting, SignIn, WrongServer, begin, usable
 from twisted_mail_node.smtp.scram import salted
@@ -28,8 +27,6 @@ from twisted_mail_node.threads import in_thread
 MECHANISMS_MAX = 3
 #: Seconds for each reply to AUTH and to a response.
 AUTH_TIME = 120.0
-#: Characters that are kept of what a host said.
-_WORDS_MAX = 300
 
 
 class Plan(NamedTuple):
@@ -86,12 +83,12 @@ class SigningIn(Wire, ABC):
                 reply, secrets = await self._exchange(mechanism, sign_in, offered, binding)
             except WrongServer as error:
                 words = f"{host} was asked to sign {sign_in.username} in ({rule}, {mechanism}), and {error}"
-                raise Broken(Reason.SIGN_IN_REFUSED, "4.7.0", printable(words)[:_WORDS_MAX]) from error
+                raise Broken(Reason.SIGN_IN_REFUSED, "4.7.0", short(words)) from error
             except ValueError as error:
                 await self._not_signed_in(f"the name or password of {rule} cannot be said with {mechanism}: {error}")
             if reply.is_positive:
                 return
-            said = _without(printable(str(reply)), secrets)[:_WORDS_MAX]
+            said = _without(short(str(reply)), secrets)
             words = f"{host} refused to sign {sign_in.username} in ({mechanism}): {said}; see {rule}"
             status = f"4{reply.enhanced[1:] or '.7.8'}"
             if reply.code == 535 or not reply.is_permanent:
@@ -151,11 +148,7 @@ class SigningIn(Wire, ABC):
 
     async def _not_signed_in(self, words: str, status: str = "4.7.0") -> NoReturn:
         """QUIT, and the mail waits. :raises Broken: always."""
-        self._write(client.QUIT)
-        try:
-            await self._reply(QUIT_TIME)
-        except Broken:
-            pass  # it would not even say goodbye
+        await self._goodbye(QUIT_TIME)
         raise Broken(Reason.SIGN_IN_REFUSED, status, words)
 
 
@@ -171,11 +164,11 @@ def _no_mechanism(sign_in: SignIn, offered: Offered, host: str, tls: ITlsSession
     rule = sign_in.rule
     if not offered.auth:
         return f"{host} does not offer AUTH, and {rule} has a name and a password for it"
-    names = printable(" ".join(offered.auth))[:_WORDS_MAX]
+    names = short(" ".join(offered.auth))
     if tls is not None and not sign_in.unverified and usable(offered.auth, binding=False, say_password=True):
         return (
             f"{host} wants the password itself ({names}), and its certificate is not good: "
-            f'{printable(tls.why)[:_WORDS_MAX]}; if it is to have it all the same, let {rule} say tls = "required"'
+            f'{short(tls.why)}; if it is to have it all the same, let {rule} say tls = "required"'
         )
     return f"{host} offers no mechanism that we know: {names}; see {rule}"
 

@@ -215,6 +215,6 @@ def plan(job: Job, offered: Offered, most: int, peer: Peer, now: Callable[[], fl
             if transaction.numbers:
                 return transaction
     except ObstacleError as obstacle:
-        host, address, tls, *_ = peer
-        job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address, tls=tls))
+        host, address, tls, _, source = peer
+        job.settle_todo(obstacle.status._replace(remote_host=host, remote_address=address, tls=tls, source=source))
     return None

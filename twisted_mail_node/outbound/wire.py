@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from twisted_mail_node.outbound.job import Broken
 from twisted_mail_node.reasons import Reason
+from twisted_mail_node.smtp import client
 from twisted_mail_node.smtp.replies import ReplyError, ReplyReader
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.waiting import Led, pause
@@ -132,6 +133,14 @@ class Wire(Protocol, ABC):
             raise Broken(Reason.BAD_REPLY, "4.5.0", f"the host spoke out of turn: {reply}")
         if self._broken is not None:
             raise self._broken
+
+    async def _goodbye(self, seconds: float) -> None:
+        """QUIT (RFC 5321 section 4.1.1.10), and ``seconds`` for the reply."""
+        self._write(client.QUIT)
+        try:
+            await self._reply(seconds)
+        except Broken:
+            pass  # it would not even say goodbye
 
     async def _reply(self, seconds: float) -> Reply:
         """The next reply, which may take ``seconds``. :raises Broken: there is none, or it is 421."""

@@ -222,6 +222,7 @@ class Outcomes:
                 attempts,
                 due,
                 cause,
+                status.source,
             )
         )
         return Change(mail.queue_id, entry.number, State.DELAYED, due, attempts, destination, last, entry.told, cause)
@@ -242,6 +243,7 @@ class Outcomes:
                 status.words,
                 attempts,
                 cause,
+                status.source,
             )
         )
         return entry._replace(attempts=attempts, destination=destination, last=status, cause=cause), status

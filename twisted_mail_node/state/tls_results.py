@@ -21,6 +21,7 @@ from zope.interface import implementer
 from twisted_mail_node.events import Event, RecipientDelayed, RecipientFailed, RecipientRelayed
 from twisted_mail_node.interfaces import IMailObserver
 from twisted_mail_node.message.encoding import one_line
+from twisted_mail_node.settings_routes import parse_next_hop
 
 if TYPE_CHECKING:
     from twisted_mail_node.outbound.tls_outcome import TlsOutcome
@@ -232,9 +233,11 @@ class TlsResults:
 
 
 def domain_of(destination: str) -> str:
-    """The domain of a next hop: without port and brackets."""
-    host = destination.removeprefix("[").partition("]")[0] if destination.startswith("[") else destination
-    return host.partition(":")[0].lower() if host.count(":") == 1 else host.lower()
+    """The domain of a next hop as sessions are counted by it: without port and brackets."""
+    try:
+        return parse_next_hop(destination).host
+    except ValueError:
+        return destination.lower()
 
 
 def _row(key: _Key, sessions: int) -> list[object]:
