@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -169,6 +170,15 @@ class KeyTests(ForwardingCase):
         """What a crash left of the making does no harm."""
         (self.state / "srs.key.new").write_bytes(b"half")
         self.assertEqual(len(srs_keys(self.settings())), 1)
+
+    def test_on_the_disk(self) -> None:
+        """The file and its name are on the disk before anything is signed: a crash must not bring another key."""
+        synced: list[str] = []
+        with mock.patch.object(
+            os, "fsync", lambda fd: synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+        ):
+            make_keys(self.state / "k")
+        self.assertEqual(synced, ["k.new", self.state.name])
 
     def test_modes(self) -> None:
         """A file that others may read or write is refused (T40)."""

@@ -30,6 +30,7 @@ from twisted_mail_node.directory.app_passwords import hash_app_password, new_app
 from twisted_mail_node.directory.passwords import hash_password
 from twisted_mail_node.message.address import Address
 from twisted_mail_node.settings import Account, Settings
+from twisted_mail_node.spool.database import sync_directory
 
 #: Below ``state_dir``.
 FILE_NAME = "accounts.json"
@@ -280,11 +281,7 @@ class AccountFile:
             file.flush()
             os.fsync(fd)
         os.replace(fresh, self.path)
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self.path.parent)
 
     def _give_to_owner(self, fd: int) -> None:
         """When root runs the command, the file is still for the node's user: that of the directory."""

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 
 from twisted_mail_node.settings import Settings
+from twisted_mail_node.spool.database import sync_directory
 
 #: Octets of the file; a key is some sixty.
 FILE_MAX = 65_536
@@ -60,7 +61,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
 
 
 def make_keys(path: Path) -> None:
-    """A file with a new key, whole or not there at all.
+    """A file with a new key, whole or not there at all, and on the disk before any mail is signed with it.
 
     :raises OSError: it cannot be written.
     """
@@ -75,3 +76,4 @@ def make_keys(path: Path) -> None:
     finally:
         os.close(fd)
     new.rename(path)
+    sync_directory(path.parent)
