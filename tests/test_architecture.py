@@ -21,7 +21,7 @@ PACKAGE = ROOT / NAME
 LAYERS: dict[int, tuple[str, ...]] = {
     4: ("service", "service_outbound", "service_tls", "tap", "admin", "reference_docs"),
     3: ("inbound", "outbound", "delivery", "report"),
-    2: ("policy", "queue", "routing", "routing_conditions", "directory", "net"),
+    2: ("policy", "queue", "routing", "routing_conditions", "directory", "signing", "net"),
     1: ("spool", "state", "dns", "events", "events_outbound", "eventlog", "threads", "waiting", "settings"),
     0: ("message", "smtp", "mailauth", "reasons"),
 }

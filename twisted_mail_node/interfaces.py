@@ -251,7 +251,8 @@ class IResolver(Interface):
     """Asks the DNS."""
 
     async def query(name: str, rdtype: str) -> Answer:
-        """Typed records of ``name`` (``rdtype`` is ``MX``, ``A``, ``AAAA``, ``CNAME``, ``TXT``, ``PTR``, ``TLSA``).
+        """Typed records of ``name`` (``rdtype`` is ``MX``, ``A``, ``AAAA``, ``CNAME``, ``TXT``, ``PTR``, ``TLSA``,
+        ``NS``, ``SRV``).
 
         Follows CNAMEs. An empty answer and a missing name are answers (``records == ()``, ``exists``).
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dns.zones import Zone
-from twisted_mail_node.dns.answer import MX, TLSA, Answer
+from twisted_mail_node.dns.answer import MX, SRV, TLSA, Answer
 from twisted_mail_node.dns.wire import (
     MAX_ALIASES,
     MAX_RECORDS,
@@ -32,11 +32,14 @@ NAMES = {
         "TXT": ['"v=spf1 " "-all"', '"other"'],
         "A": ["192.0.2.1", "192.0.2.2"],
         "AAAA": ["2001:db8::1"],
+        "NS": ["ns1.Example.org.", "ns.example.net."],
     },
     "null.example": {"MX": ["0 ."]},
     "alias.example": {"CNAME": ["second.example."]},
     "second.example": {"CNAME": ["example.org."]},
     "_25._tcp.mx1.example.org": {"TLSA": ["3 1 1 " + "ab" * 32]},
+    "_imaps._tcp.example.org": {"SRV": ["0 1 993 Mx1.example.org."]},
+    "_imap._tcp.example.org": {"SRV": ["0 0 0 ."]},
     "1.2.0.192.in-addr.arpa": {"PTR": ["Odd\\.name\\007.example.org."]},
 }
 
@@ -94,6 +97,9 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(
             answer_of("_25._tcp.mx1.example.org", "TLSA").records, (TLSA(3, 1, 1, bytes.fromhex("ab" * 32)),)
         )
+        self.assertEqual(set(answer_of("example.org", "NS").records), {"ns1.example.org", "ns.example.net"})
+        self.assertEqual(answer_of("_imaps._tcp.example.org", "SRV").records, (SRV(0, 1, 993, "mx1.example.org"),))
+        self.assertEqual(answer_of("_imap._tcp.example.org", "SRV").records, (SRV(0, 0, 0, ""),))
 
     def test_odd_pointer_name(self) -> None:
         """Odd octets in a PTR name come as escapes, never as control characters or false dots."""

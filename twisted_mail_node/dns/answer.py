@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from twisted_mail_node.mailauth.resolving import NoAnswerError
 
-class DNSError(Exception):
+
+class DNSError(NoAnswerError):
     """No usable answer: time-out, SERVFAIL, a malformed reply. Trying again later may help."""
 
 
@@ -25,8 +27,17 @@ class TLSA(NamedTuple):
     data: bytes
 
 
-#: MX and TLSA as tuples; A, AAAA, CNAME and PTR as text without a trailing dot; TXT as its strings joined.
-Record = MX | TLSA | str | bytes
+class SRV(NamedTuple):
+    """RFC 2782. ``host`` is ``""`` for the root: the service is not to be had there."""
+
+    priority: int
+    weight: int
+    port: int
+    host: str
+
+
+#: MX, TLSA and SRV as tuples; A, AAAA, CNAME, NS and PTR as text without a trailing dot; TXT as its strings joined.
+Record = MX | TLSA | SRV | str | bytes
 
 
 class Answer(NamedTuple):

@@ -19,7 +19,7 @@ import dns.rdataclass
 import dns.rdatatype
 from dns.rdatatype import RdataType
 
-from twisted_mail_node.dns.answer import MX, TLSA, Answer, Record
+from twisted_mail_node.dns.answer import MX, SRV, TLSA, Answer, Record
 from twisted_mail_node.message.address import domain_key
 
 #: Records read from one reply: the largest honest answers we know hold some dozens, and the most wicked reply of
@@ -55,7 +55,9 @@ TYPES: dict[str, RdataType] = {
     "AAAA": RdataType.AAAA,
     "CNAME": RdataType.CNAME,
     "MX": RdataType.MX,
+    "NS": RdataType.NS,
     "PTR": RdataType.PTR,
+    "SRV": RdataType.SRV,
     "TLSA": RdataType.TLSA,
     "TXT": RdataType.TXT,
 }
@@ -247,12 +249,18 @@ def _tlsa_record(rdata: Any) -> Record:
     return TLSA(rdata.usage, rdata.selector, rdata.mtype, bytes(rdata.cert))
 
 
+def _srv_record(rdata: Any) -> Record:
+    return SRV(rdata.priority, rdata.weight, rdata.port, _text(rdata.target))
+
+
 _READ: dict[RdataType, Callable[[Any], Record]] = {
     RdataType.A: _address_record,
     RdataType.AAAA: _address_record,
     RdataType.CNAME: _name_record,
     RdataType.MX: _mx_record,
+    RdataType.NS: _name_record,
     RdataType.PTR: _name_record,
+    RdataType.SRV: _srv_record,
     RdataType.TLSA: _tlsa_record,
     RdataType.TXT: _txt_record,
 }
