@@ -56,12 +56,14 @@ from twisted_mail_node.settings_security import (
     SubmissionSettings,
     TlsSettings,
 )
+from twisted_mail_node.settings_verification import CheckRule, VerificationSettings
 
 __all__ = [
     "Account",
     "Alias",
     "AuthenticationSettings",
     "Certificate",
+    "CheckRule",
     "DeliverySettings",
     "DestinationRule",
     "Domain",
@@ -84,6 +86,7 @@ __all__ = [
     "TlsLevel",
     "TlsReportSettings",
     "TlsSettings",
+    "VerificationSettings",
     "development",
     "load",
     "parse",
@@ -233,6 +236,11 @@ class DeliverySettings(Table):
         description="How delivered mails are made durable: one ``syncfs`` for a batch, ``fsync`` for each file, or "
         "what suits the file system.",
     )
+    junk_folder: Annotated[str | None, optional(spelling.folder), Allowed(spelling.FOLDER)] = Field(
+        default=None,
+        description="The folder of a mailbox (Maildir++) that mail in quarantine goes to, such as ``Junk``; none: it "
+        "goes to the inbox, with the field ``X-Quarantine``.",
+    )
 
 
 class LogSettings(Table):
@@ -286,11 +294,13 @@ class Settings(Table):
     routes: tuple[RouteRule, ...] = Field(default=(), validation_alias="route")
     destinations: tuple[DestinationRule, ...] = Field(default=(), validation_alias="destination")
     sources: tuple[Source, ...] = Field(default=(), validation_alias="source", max_length=1000)
+    checks: tuple[CheckRule, ...] = Field(default=(), validation_alias="check", max_length=1000)
     certificates: tuple[Certificate, ...] = Field(default=(), validation_alias="certificate", max_length=1000)
     tls: TlsSettings = TlsSettings()
     authentication: AuthenticationSettings = AuthenticationSettings()
     oauth: OAuthSettings = OAuthSettings()
     submission: SubmissionSettings = SubmissionSettings()
+    verification: VerificationSettings = VerificationSettings()
     policies: tuple[PolicySettings, ...] = Field(default=(), validation_alias="policy")
     limits: Limits = Limits()
     resolver: ResolverSettings = ResolverSettings()
@@ -368,6 +378,7 @@ def _sections(table: dict[str, Any]) -> Sections:
     sections.routes, _ = _usable(table, "route", RouteRule)
     sections.destinations, _ = _usable(table, "destination", DestinationRule)
     sections.sources, _ = _usable(table, "source", Source)
+    sections.checks, _ = _usable(table, "check", CheckRule)
     sections.srs = _alone(table, "srs", SrsSettings)
     return sections
 

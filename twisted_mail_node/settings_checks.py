@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twisted_mail_node.settings import Account, Alias, DestinationRule, Domain, Listener, RouteRule, Source
     from twisted_mail_node.settings_outbound import SrsSettings
     from twisted_mail_node.settings_security import AuthenticationSettings, Certificate, OAuthSettings, TlsSettings
+    from twisted_mail_node.settings_verification import CheckRule
 
 #: How many aliases may lead one to the other. People need two or three; more is a slip.
 ALIAS_DEPTH = 10
@@ -41,6 +42,7 @@ class Sections:
     authentication: AuthenticationSettings | None = None
     oauth: OAuthSettings | None = None
     srs: SrsSettings | None = None
+    checks: list[tuple[str, CheckRule]] = field(default_factory=list)
     domains_complete: bool = True
     without_listener: bool = False
 
@@ -55,6 +57,7 @@ def cross_check(sections: Sections) -> list[Problem]:
         *_alias_loops(sections),
         *check_outbound(sections),
         *check_security(sections),
+        *_check_results(sections),
     ]
 
 
@@ -89,6 +92,14 @@ def _repeated(sections: Sections) -> Iterator[Problem]:
         yield from _twice(key, [(path, name, name, allowed) for path, name, allowed in names])
     for addresses in addressed:
         yield from _twice("address", [(path, str(one), _name(one), allowed) for path, one, allowed in addresses])
+
+
+def _check_results(sections: Sections) -> Iterator[Problem]:
+    """Only a DMARC record asks for something."""
+    for path, rule in sections.checks:
+        for word in ("reject", "quarantine"):
+            if word in rule.results and rule.method != "dmarc":
+                yield Problem(f"{path}.results", f"{shown(word)} of {rule.method}", f"{shown(word)} of dmarc only")
 
 
 def _twice(key: str, entries: list[tuple[str, str, object, str]]) -> Iterator[Problem]:

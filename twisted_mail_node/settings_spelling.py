@@ -35,6 +35,7 @@ ADDRESS_PATTERN = 'an address, or "*@" and a domain'
 TEXT = "a text without line ends"
 PATH = "a path, without NUL"
 NAME = "the name of a policy: letters, digits, hyphens"
+FOLDER = "the name of a folder: ASCII letters, digits, spaces, hyphens"
 SWITCH = "true or false"
 WORKERS = "1; more worker processes are not available in this version"
 
@@ -50,6 +51,7 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)([smhdw])\Z", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\Z", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z", re.ASCII)
+_FOLDER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 _-]{0,62}[A-Za-z0-9])?\Z", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _URL = re.compile(
     r"(?:https://[^\s/?#@]+|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?)(?:[/?][^\s#]*)?\Z", re.ASCII
@@ -175,6 +177,10 @@ def domain(value: object) -> str:
         raise Misspelt(DOMAIN, error.hint) from None
 
 
+#: This machine.
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+
 def network(value: object) -> IPv4Network | IPv6Network:
     """A network in CIDR form, or one address. One that holds every address would make the node an open relay."""
     if isinstance(value, IPv4Network | IPv6Network):
@@ -296,6 +302,13 @@ def name(value: object) -> str:
     """The name of a policy."""
     if not isinstance(value, str) or not _NAME.match(value):
         raise Misspelt(NAME)
+    return value
+
+
+def folder(value: object) -> str:
+    """The name of a folder of a mailbox."""
+    if not isinstance(value, str) or not _FOLDER.match(value):
+        raise Misspelt(FOLDER)
     return value
 
 

@@ -6,6 +6,7 @@ import errno
 import mailbox
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -600,9 +601,22 @@ class RealProcessTests(TestCase):
         )
         self.addCleanup(self.store.close)
 
-    def deliver(self, content: Any, *names: str) -> Deferred[Sequence[DeliveryStatus]]:
+    def deliver(self, content: Any, *names: str, quarantine: str = "") -> Deferred[Sequence[DeliveryStatus]]:
         """Begin a delivery."""
-        return Deferred.fromCoroutine(self.store.deliver(request_for(content, *names)))
+        request = request_for(content, *names)
+        request = request._replace(envelope=replace(request.envelope, quarantine=quarantine))
+        return Deferred.fromCoroutine(self.store.deliver(request))
+
+    async def test_junk_folder(self) -> None:
+        """Mail in quarantine goes to the folder that the settings name, and to the inbox where they name none."""
+        await self.deliver(Content(CONTENT), "joe", quarantine="dmarc")
+        self.store.junk_folder = "Junk"
+        await self.deliver(Content(CONTENT), "joe", "ann", quarantine="dmarc")
+        await self.deliver(Content(CONTENT), "joe")
+        found = {
+            path: len(list((self.root / path).iterdir())) for path in ("joe/new", "joe/.Junk/new", "ann/.Junk/new")
+        }
+        self.assertEqual(found, {"joe/new": 2, "joe/.Junk/new": 1, "ann/.Junk/new": 1})
 
     async def test_life(self) -> None:
         """Mails, one in memory and one in a file, lie in real Maildirs; an error comes back with its errno; close ends

@@ -75,7 +75,9 @@ class QuotaTests(SynchronousTestCase):
         self.put("cur/2.b.host,S=500,W=600:2,S", 1)
         self.put("new/3.c.host,S=7", 1)
         self.put("tmp/4.d.host", 999)
-        self.assertEqual(count(str(self.root / "joe")), 517)
+        self.put(".Junk/new/5.e.host,S=30", 1)
+        (self.root / "joe" / ".Linked").symlink_to(self.root / "joe" / "new")
+        self.assertEqual(count(str(self.root / "joe")), 547, "folders count, links are not followed")
         self.assertEqual(count(str(self.root / "nobody")), 0)
 
     def test_no_limit(self) -> None:

@@ -51,6 +51,7 @@ envelopes = st.builds(
     by_trace=st.booleans(),
     priority=st.integers(-9, 9),
     tls_optional=st.booleans(),
+    quarantine=texts,
 )
 statuses = st.builds(
     DeliveryStatus,
@@ -120,6 +121,7 @@ class FormTests(SynchronousTestCase):
         self.assertEqual(encode_envelope(replace(common, tls="TLSv1.3")), text[:-1] + ',"","TLSv1.3"]')
         self.assertEqual(len(json.loads(encode_envelope(replace(common, priority=1)))), 18)
         self.assertEqual(json.loads(encode_envelope(replace(common, tls_optional=True)))[18:], [True])
+        self.assertEqual(json.loads(encode_envelope(replace(common, quarantine="dmarc")))[18:], [False, "dmarc"])
         status = DeliveryStatus(Action.DELAYED, "4.0.0", Reason.INTERNAL, "words")
         self.assertEqual(encode_status(status), '["delayed","4.0.0","internal","words","","",false,false]')
         for more in ({"tls": "TLSv1.3"}, {"by_passed_on": True}):
@@ -129,8 +131,8 @@ class FormTests(SynchronousTestCase):
         """A list that is a field short of a form is damaged, not guessed at."""
         whole = json.loads(encode_envelope(Envelope(None, priority=1)))
         status = json.loads(encode_status(DeliveryStatus(Action.DELAYED, "", Reason.INTERNAL, "", tls="x")) or "")
-        for length in range(len(whole) + 3):
-            text = json.dumps([*whole, 0, 0][:length])
+        for length in range(len(whole) + 4):
+            text = json.dumps([*whole, 0, 0, 0][:length])
             if length in (10, 12, 18):
                 self.assertEqual(decode_envelope(text, ()).body, "7BIT")
             else:

@@ -1,4 +1,4 @@
-"""A spool of format 1 or 2 is opened, keeps every mail, and becomes one of format 3; no row is written anew."""
+"""A spool of format 1, 2 or 3 is opened, keeps every mail, and becomes one of format 4; no row is written anew."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.spool.material import HEADER, JOE, LATER, NOW, StoreCase, changed, new_mail, numbers, put, whole
 from twisted_mail_node.message.address import Address
@@ -88,7 +89,7 @@ class UpgradeTests(StoreCase):
             self.assertEqual(first.entries[1].state, State.ACTIVE)
             self.assertEqual((second.envelope.reverse_path, second.entries[0].state), (None, State.HELD))
             self.assertIsNone(self.store.damaged)
-            self.assertEqual(self.store.connection.pragma("user_version"), 3)
+            self.assertEqual(self.store.connection.pragma("user_version"), 4)
 
     def test_texts_stay(self) -> None:
         """No text is rewritten; the new columns have their defaults."""
@@ -183,3 +184,23 @@ class From2Tests(UpgradeTests):
         connection.close()
         self.store = Store(self.directory)
         self.addCleanup(lambda: self.store.close())
+
+
+class From3Tests(SynchronousTestCase):
+    """Format 4 has the tables of format 3."""
+
+    def test_opened(self) -> None:
+        """A spool of format 3 only gets another number, so that an older node leaves it alone."""
+        directory = Path(self.mktemp())
+        Store(directory).close()
+        path = directory / "spool.sqlite"
+        connection: Any = apsw.Connection(str(path))
+        before = connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+        connection.pragma("user_version", 3)
+        connection.close()
+        store = Store(directory)
+        self.addCleanup(store.close)
+        self.assertIsNone(store.damaged)
+        after = store.connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+        self.assertEqual(after, before)
+        self.assertEqual(store.connection.pragma("user_version"), 4)

@@ -119,6 +119,7 @@ class MaildirStore:
     :param hostname: ours, a part of the file names.
     :param sync: how batches are made durable, see ``delivery.sync``.
     :param delivered: told of every mail that lies in a mailbox, with its octets (quota).
+    :ivar junk_folder: the folder (Maildir++) that mail in quarantine goes to; ``""``: it goes where all mail goes.
     """
 
     def __init__(
@@ -129,8 +130,10 @@ class MaildirStore:
         hostname: str,
         sync: SyncMode = "auto",
         delivered: Callable[[Address, int], None] | None = None,
+        junk_folder: str = "",
     ) -> None:
         self._path_of = path_of
+        self.junk_folder = junk_folder
         self._reactor = reactor
         # -P: what lies in the directory we were started in is none of its modules
         self._command = [sys.executable, "-P", "-m", "twisted_mail_node.delivery.writer", hostname, sync]
@@ -165,6 +168,8 @@ class MaildirStore:
         """See IDeliveryAgent. Ends when the batch that holds the mail is durable, or at the deadline."""
         recipients = request.recipients
         paths = [self._path_of(recipient.address) for recipient in recipients]
+        if request.envelope.quarantine and self.junk_folder:
+            paths = [None if path is None else path / f".{self.junk_folder}" for path in paths]
         if self._closed is not None:
             return [STOPPED] * len(recipients)
         content = request.content

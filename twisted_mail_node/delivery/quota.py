@@ -10,6 +10,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,8 @@ REFRESH = 60.0
 MAILBOXES_MAX = 10_000
 #: Counts at the same time; they only read directories.
 COUNTS_MAX = 4
+#: Folders of a mailbox that are counted.
+FOLDERS_MAX = 1000
 #: Maildir++: the size stands in the file's name and needs no ``stat``.
 _SIZE = re.compile(r",S=(\d+)(?=[,:]|\Z)")
 
@@ -43,10 +46,24 @@ class _Usage:
 
 
 def count(path: str) -> int:
-    """Octets of the mails in ``new`` and ``cur``; 0 when there is no such Maildir. Blocks.
+    """Octets of the mails in ``new`` and ``cur``, and those of its folders (Maildir++); 0 without a Maildir. Blocks.
 
     :raises OSError: it cannot be read.
     """
+    return _count(path) + sum(_count(os.path.join(path, name)) for name in _folders(path))
+
+
+def _folders(path: str) -> list[str]:
+    """The folders of a Maildir, at most ``FOLDERS_MAX``; no symbolic links."""
+    try:
+        with os.scandir(path) as entries:
+            found = (one.name for one in entries if one.name.startswith(".") and one.is_dir(follow_symlinks=False))
+            return list(islice(found, FOLDERS_MAX))
+    except FileNotFoundError:
+        return []
+
+
+def _count(path: str) -> int:
     octets = 0
     for name in ("new", "cur"):
         try:

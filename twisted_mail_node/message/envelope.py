@@ -55,6 +55,7 @@ class Envelope:
     :ivar by_trace: the sender wants to be told of hosts that do not know Deliver By (RFC 2852 section 4.1).
     :ivar priority: MT-PRIORITY (RFC 6710), -9 to 9.
     :ivar tls_optional: its header says ``TLS-Required: No`` (RFC 8689 section 3): DANE and MTA-STS hold it up nowhere.
+    :ivar quarantine: why it is suspicious: what was checked and came to nothing good; ``""``: it is not.
     """
 
     reverse_path: Address | None
@@ -77,3 +78,4 @@ class Envelope:
     by_trace: bool = False
     priority: int = 0
     tls_optional: bool = False
+    quarantine: str = ""

@@ -2,7 +2,7 @@
 
 Lists rather than objects: rows are many and the order of the fields is part of the format (``FORMAT``). What format 2
 added stands at the end of the lists, and only where it says something: the texts of format 1 are read as they are.
-So do ``tls_optional`` and ``expanded`` of format 3, which has more tables, too.
+So do ``tls_optional`` and ``expanded`` of format 3, which has more tables, too, and ``quarantine`` of format 4.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from twisted_mail_node.message.status import Action, DeliveryStatus
 from twisted_mail_node.reasons import Reason
 
 #: Version of the format, kept in the spool's ``user_version``; a newer spool is not opened by older code.
-FORMAT = 3
+FORMAT = 4
 
-#: Fields an envelope may have: the ten of format 1; account and TLS too; or all, with ``tls_optional`` where it is set.
-_ENVELOPE_FIELDS = frozenset({10, 12, 18, 19})
+#: Fields an envelope may have: the ten of format 1; account and TLS too; or all, with ``tls_optional`` where it is set,
+#: and with that and ``quarantine`` where that says something.
+_ENVELOPE_FIELDS = frozenset({10, 12, 18, 19, 20})
 #: Fields of a status in format 1; two more are the other length it may have.
 _STATUS_FIELDS = 8
 
@@ -62,6 +63,7 @@ def encode_envelope(envelope: Envelope) -> str:
         or envelope.deliver_by
         or envelope.by_trace
         or envelope.tls_optional
+        or envelope.quarantine
     ):
         fields += (
             envelope.account,
@@ -73,7 +75,9 @@ def encode_envelope(envelope: Envelope) -> str:
             envelope.by_trace,
             envelope.priority,
         )
-        if envelope.tls_optional:
+        if envelope.quarantine:
+            fields += (envelope.tls_optional, envelope.quarantine)
+        elif envelope.tls_optional:
             fields.append(True)
     elif envelope.tls or envelope.account:
         fields += (envelope.account, envelope.tls)
@@ -88,6 +92,8 @@ def decode_envelope(text: str, recipients: tuple[Recipient, ...]) -> Envelope:
             raise ValueError(f"it has {len(fields)} fields")
         if len(fields) == 19 and fields[18] is not True:
             raise ValueError("its last field is not true")
+        if len(fields) == 20 and not (isinstance(fields[18], bool) and isinstance(fields[19], str) and fields[19]):
+            raise ValueError("its last fields are no truth and no text")
         path = fields[0]
         fields[0] = None if path is None else Address(*path)
         return Envelope(fields[0], recipients, *fields[1:])
