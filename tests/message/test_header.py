@@ -9,7 +9,7 @@ import random
 import time
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -314,6 +314,10 @@ class MakingTests(SynchronousTestCase):
 
     @settings(deadline=None, max_examples=200)
     @given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b" ", b"\t", b"=", b"x" * 90, b"\xff", b"\0", b".", b"a"])))
+    @example([b"\t.\xff.\n\r.=\r \r\x00\r\t\r\x00\x00a\xffa\r\xff\xff \x00\n\na\x00\x00..=a\n=\xff="])
+    @example([b"x" * 75 + b"\n"])
+    @example([b"x" * 76 + b"\n"])
+    @example([b"x" * 72 + b"=\n="])
     def test_quoted_printable(self, pieces: list[bytes]) -> None:
         """Anything goes through quoted-printable unharmed, in lines of at most 76 octets."""
         octets = b"".join(pieces)

@@ -98,10 +98,22 @@ def _too_long(octets: bytes) -> bool:
     return _LONG_LINE.search(octets) is not None or len(octets) - octets.rfind(b"\n") - 1 > LINE_MAX
 
 
+#: RFC 2045 section 6.7: octets of an encoded line, with the "=" at its end.
+_QUOTED_MAX = 76
+
+
 def quoted_printable(octets: bytes) -> bytes:
     """RFC 2045 section 6.7: CRLF stays a line end, everything else that could suffer on the way is encoded."""
     lines = [
-        binascii.b2a_qp(line, quotetabs=False, istext=False, header=False).replace(b"=\n", b"=\r\n")
+        b"=\r\n".join(map(_cut, binascii.b2a_qp(line, quotetabs=False, istext=False, header=False).split(b"=\n")))
         for line in octets.split(b"\r\n")
     ]
     return b"\r\n".join(lines)
+
+
+def _cut(line: bytes) -> bytes:
+    """Python takes a bare LF, which it encodes, for the end of a line, and lets one octet too many stand before it."""
+    if len(line) < _QUOTED_MAX:
+        return line
+    last = 3 if line[-3:-2] == b"=" else 1
+    return line[:-last] + b"=\r\n" + line[-last:]
