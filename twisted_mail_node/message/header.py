@@ -13,6 +13,7 @@ Everything here is one or a few C-speed passes: a header of 500 000 lines costs 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -126,13 +127,23 @@ def fields(header: bytes) -> list[Field]:
     return found
 
 
-def without(header: bytes, name: bytes) -> bytes:
-    """The header section without the fields of this name (any case); the same object when it has none."""
+def without(header: bytes, name: bytes, which: Callable[[bytes], bool] | None = None) -> bytes:
+    """The header section without the fields of this name (any case); the same object when it has none.
+
+    :param which: of these, only those for whose value (everything behind the colon, folding kept) it is true.
+    """
     if not has(header, name):
         return header
     key = name.lower()
-    kept = (raw for raw in _BETWEEN.split(header) if raw.partition(b":")[0].rstrip(b" \t").lower() != key)
-    return b"\r\n".join(kept)
+    kept: list[bytes] = []
+    removed = False
+    for raw in _BETWEEN.split(header):
+        found, _, value = raw.partition(b":")
+        if found.rstrip(b" \t").lower() == key and (which is None or which(value)):
+            removed = True
+        else:
+            kept.append(raw)
+    return b"\r\n".join(kept) if removed else header
 
 
 def field(name: str, value: str, *, smtputf8: bool = False) -> bytes:
@@ -177,17 +188,18 @@ class HeaderReader:
 
     :ivar header: the header section as ``border`` means it, once done.
     :ivar too_large: no end within ``limit`` octets; ``header`` is then the first ``limit`` octets.
+    :ivar rest: what came in behind it, with the last piece: the beginning of the body.
     :ivar done: nothing more is collected.
     """
 
-    __slots__ = ("_begun", "_buffer", "_from", "_limit", "done", "header", "too_large")
+    __slots__ = ("_begun", "_buffer", "_from", "_limit", "done", "header", "rest", "too_large")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
         self._from = 0
         self._begun = False
-        self.header = b""
+        self.header = self.rest = b""
         self.too_large = False
         self.done = False
 
@@ -196,12 +208,13 @@ class HeaderReader:
         if self.done:
             return True
         buffer = self._buffer
-        buffer += chunk[: self._limit - len(buffer)]
+        room = self._limit - len(buffer)
+        buffer += chunk[:room]
         end = self._look()
         if end < 0 and len(buffer) >= self._limit:
             self.too_large = True
             end = self._limit
-        return self._end(end) if end >= 0 else False
+        return self._end(end, chunk[room:]) if end >= 0 else False
 
     def finish(self) -> bytes:
         """The content is complete: the header section, whatever was undecided."""
@@ -209,8 +222,10 @@ class HeaderReader:
             self._end(border(bytes(self._buffer)))
         return self.header
 
-    def _end(self, offset: int) -> bool:
-        self.header = bytes(memoryview(self._buffer)[:offset])
+    def _end(self, offset: int, more: bytes = b"") -> bool:
+        buffer = memoryview(self._buffer)
+        self.header = bytes(buffer[:offset])
+        self.rest = bytes(buffer[offset:]) + more
         self._buffer = bytearray()
         self.done = True
         return True
