@@ -1,0 +1,1 @@
+"""Tests of what mail of local domains is signed with."""
