@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test interop docs clean
+.PHONY: run test interop vectors docs clean
 
 run: $(VENV)/.installed
 	@$(BIN)/mailnode run
@@ -14,6 +14,10 @@ test: $(VENV)/.installed-test
 # Mail clients of others against a node over TLS; ends with a table of who knows what.
 interop: $(VENV)/.installed-test
 	@$(BIN)/python -m twisted.trial tests.interop.test_clients tests.interop.test_certificate_swap
+
+# Test vectors of others for SPF, DKIM, DMARC, ARC and Authentication-Results: how many pass.
+vectors: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.mailauth.vectors
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m twisted_mail_node.settings_docs > docs/settings.rst

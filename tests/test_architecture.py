@@ -19,10 +19,31 @@ PACKAGE = ROOT / NAME
 
 #: What stands in which layer; a module may import those below it, and those beside it but for layer 3.
 LAYERS: dict[int, tuple[str, ...]] = {
-    4: ("service", "service_outbound", "service_tls", "tap", "admin", "reference_docs"),
+    4: (
+        "service",
+        "service_inbound",
+        "service_outbound",
+        "service_signing",
+        "service_tls",
+        "tap",
+        "admin",
+        "reference_docs",
+    ),
     3: ("inbound", "outbound", "delivery", "report"),
     2: ("policy", "queue", "routing", "routing_conditions", "directory", "signing", "net"),
-    1: ("spool", "state", "dns", "events", "events_outbound", "eventlog", "threads", "waiting", "settings"),
+    1: (
+        "spool",
+        "state",
+        "dns",
+        "events",
+        "events_outbound",
+        "events_checked",
+        "events_signing",
+        "eventlog",
+        "threads",
+        "waiting",
+        "settings",
+    ),
     0: ("message", "smtp", "mailauth", "reasons"),
 }
 LAYER_OF = {part: layer for layer, parts in LAYERS.items() for part in parts}

@@ -263,6 +263,8 @@ class RfcTest(SynchronousTestCase):
         """RFC, section and files of each line of the tables."""
         for row in tree(ROOT / "docs" / "rfc.rst").findall(nodes.row):
             cells = [cell.astext() for cell in row.findall(nodes.entry)]
+            if len(cells) == 4 and not cells[0].startswith("RFC"):
+                continue  # the table of test vectors
             files = [literal.astext() for literal in row.findall(nodes.literal) if literal.astext().endswith(".py")]
             if cells[0] not in ("Section", "RFC"):
                 number, section = (cells[0], cells[1]) if cells[0].startswith("RFC") else ("RFC 5321", cells[0])

@@ -48,6 +48,8 @@ endpoint = "tcp:2587:interface=127.0.0.1"
 name = "here.test"
 [[account]]
 address = "joe@here.test"
+[verification]
+enabled = false
 {tables}
 """
 
@@ -159,6 +161,8 @@ class NodeCase(SynchronousTestCase):
         self.reactor = Reactor()
         self.observer = Observer()
 
+    content = b"Subject: hello\r\n\r\nHello.\r\n"
+
     def write(self, top: str = "", tables: str = "") -> Settings:
         """Write the settings; gives what they say."""
         self.config.write_text(SETTINGS.format(state=self.state, top=top, tables=tables), "utf-8")
@@ -219,7 +223,7 @@ class NodeCase(SynchronousTestCase):
     def mail(self, listener: int = 0, to: str = "joe@here.test", client: str = "198.51.100.7") -> bytes:
         """Bring a mail; gives all replies."""
         protocol, transport = self.connect(listener, client)
-        content = b"Subject: hello\r\n\r\nHello.\r\n"
+        content = self.content
         protocol.dataReceived(
             b"EHLO client.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<%s>\r\nBDAT %d LAST\r\n%sQUIT\r\n"
             % (to.encode(), len(content), content)

@@ -6,7 +6,9 @@ from ipaddress import ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mail_node.policy.checks import USUAL
 from twisted_mail_node.settings import SettingsError, parse
+from twisted_mail_node.settings_verification import METHODS, RESULTS, RESULTS_OF
 
 TOP = """
 hostname = "mx.example.org"
@@ -59,6 +61,20 @@ class VerificationTests(SynchronousTestCase):
         self.assertEqual(settings.verification.exempt, ())
         self.assertEqual(settings.delivery.junk_folder, "Junk")
 
+    def test_possible(self) -> None:
+        """What a method can come to is written down for each, and the usual rules are about nothing else."""
+        self.assertEqual(set(RESULTS_OF), set(METHODS))
+        self.assertEqual({one for some in RESULTS_OF.values() for one in some}, set(RESULTS))
+        for rule in USUAL:
+            self.assertLessEqual(set(rule.results), set(RESULTS_OF[rule.method]), rule)
+
+    def test_once(self) -> None:
+        """One word that is wrong is one problem."""
+        found = self.problems('[[check]]\nmethod = "spf"\nresults = ["fial"]\naction = "note"')
+        (problem,) = [one for one in found if "check[1]" in one]
+        self.assertIn("check[1].results[1] holds 'fial'", problem)
+        self.assertIn("Did you mean 'fail'?", problem)
+
     def test_wrong(self) -> None:
         """What is wrong is told with what is allowed."""
         for text, words in {
@@ -66,6 +82,9 @@ class VerificationTests(SynchronousTestCase):
             '[[check]]\nmethod = "spf"\nresults = []\naction = "note"': "at least one",
             '[[check]]\nmethod = "spf"\nresults = ["fail"]\naction = "drop"': '"refuse" (550',
             '[[check]]\nmethod = "spf"\nresults = ["reject"]\naction = "note"': "of dmarc only",
+            '[[check]]\nmethod = "dkim"\nresults = ["fail", "softfail"]\naction = "note"': (
+                "check[1].results[2] holds 'softfail', which dkim never comes to. Allowed: one of 'none', 'pass'"
+            ),
             '[delivery]\njunk_folder = "../inbox"': "the name of a folder",
             '[delivery]\njunk_folder = ""': "the name of a folder",
             "[verification]\nsignatures = 0": "at least 1",

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mail_node.waiting import DeadlineError, Led, pause, within
+from twisted_mail_node.waiting import DeadlineError, Led, Started, pause, within
 
 
 class LedTests(SynchronousTestCase):
@@ -259,6 +259,24 @@ class WithinTests(SynchronousTestCase):
         self.assertEqual(seen, ["inner", "inner"])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_later_wait(self) -> None:
+        """What is cancelled when the time is over is what is waited for then, not what was first."""
+        waiting: list[Deferred[None]] = []
+
+        async def story() -> None:
+            for _ in range(2):
+                waiting.append(Deferred())
+                await waiting[-1]
+
+        async def in_time() -> None:
+            await within(self.clock, 5, story())
+
+        doing = self.run_it(in_time())
+        waiting[0].callback(None)
+        self.clock.advance(6)
+        self.failureResultOf(doing, DeadlineError)
+        self.assertTrue(waiting[1].called)
+
     def test_several_waits(self) -> None:
         """The time is that of all waits together; a failure caught inside does not end it."""
         waiting: list[Deferred[int]] = []
@@ -368,3 +386,56 @@ class WithinTests(SynchronousTestCase):
         coroutine.send(None)
         coroutine.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class StartedTests(SynchronousTestCase):
+    """Work that is begun now and asked for later."""
+
+    def start(self, waiting: Deferred[str] | None = None) -> Started[str]:
+        """A coroutine that notes its steps, waits if there is something to wait for, and ends with words."""
+        self.steps: list[str] = []
+
+        async def story() -> str:
+            self.steps.append("begun")
+            return "at once" if waiting is None else await waiting
+
+        return Started(story())
+
+    def test_at_once(self) -> None:
+        """It begins before anybody asks, and may be asked again and again."""
+        started = self.start()
+        self.assertEqual(self.steps, ["begun"])
+        for _ in range(2):
+            self.assertEqual(self.successResultOf(Deferred.fromCoroutine(started.value())), "at once")
+
+    def test_later(self) -> None:
+        """Who asks before its end waits; who asks after it does not."""
+        waiting: Deferred[str] = Deferred()
+        started = self.start(waiting)
+        asked = Deferred.fromCoroutine(started.value())
+        self.assertNoResult(asked)
+        self.assertIsNone(started.known)
+        waiting.callback("later")
+        self.assertEqual(self.successResultOf(asked), "later")
+        self.assertEqual(started.known, "later")
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(started.value())), "later")
+
+    def test_error(self) -> None:
+        """An exception is for whoever asks, and for nobody's log."""
+        started = self.start(fail(ValueError("no")))
+        self.failureResultOf(Deferred.fromCoroutine(started.value()), ValueError)
+        self.start(fail(ValueError("nobody asks")))
+
+    def test_cancelled(self) -> None:
+        """Without anybody who wants it, the work is given up: by a word, or with the one who waits."""
+        cancelled: list[object] = []
+        for _ in range(2):
+            started = self.start(Deferred(cancelled.append))
+            asked = Deferred.fromCoroutine(started.value())
+            if cancelled:
+                asked.cancel()
+            else:
+                started.cancel()
+            self.failureResultOf(asked, CancelledError)
+        self.assertEqual(len(cancelled), 2)
+        started.cancel()

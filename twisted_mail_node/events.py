@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from twisted.logger import Logger
 
+from twisted_mail_node.events_checked import MailChecked
 from twisted_mail_node.events_outbound import (
     AddressAllowed,
     AddressSuppressed,
@@ -21,6 +22,7 @@ from twisted_mail_node.events_outbound import (
     TlsReportSent,
     WorkStuck,
 )
+from twisted_mail_node.events_signing import SigningEvent
 from twisted_mail_node.interfaces import IMailObserver
 
 _log = Logger()
@@ -378,6 +380,7 @@ Event = (
     | CommandRefused
     | RecipientRefused
     | MailRefused
+    | MailChecked
     | MailAccepted
     | MailDiscarded
     | MailHeld
@@ -399,6 +402,7 @@ Event = (
     | PolicyNotFetched
     | TlsReportSent
     | TlsReportFailed
+    | SigningEvent
     | SpoolDamaged
     | StateDamaged
 )

@@ -91,6 +91,19 @@ class Reason(StrEnum):
         "A signed-in user wrote from an address (reverse-path, From or Sender) that is not the account's.",
     )
     BAD_FROM = "bad-from", "The From field is missing, repeated or cannot be understood, so nobody knows who wrote."
+    IPREV_FAILED = "iprev-failed", "The client's address has no name in the DNS that leads back to it."
+    SPF_FAILED = "spf-failed", "The domain of the reverse-path does not let this client send for it (SPF)."
+    DKIM_FAILED = "dkim-failed", "No signature of the mail is good (DKIM)."
+    DMARC_FAILED = (
+        "dmarc-failed",
+        "The mail does not show that it comes from the domain in From, and that domain's DMARC record asks to refuse "
+        "or to quarantine it.",
+    )
+    ARC_FAILED = "arc-failed", "The seals of those who passed the mail on are broken (ARC)."
+    CHECK_LATER = (
+        "check-later",
+        "Who sent the mail cannot be checked now, for the DNS does not answer; the next try is taken in any case.",
+    )
     TOO_MANY_MAILS = "too-many-mails", "The account has sent as much as it may within the hour."
     BAD_PROXY = "bad-proxy", "The PROXY header or XCLIENT command of a named peer is malformed or came too late."
     MESSAGE_TOO_LARGE = "message-too-large", "The content is larger than the SIZE we announce."

@@ -22,7 +22,6 @@ from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.admin.traffic import Traffic
 from twisted_mail_node.delivery.maildir import MaildirStore
 from twisted_mail_node.delivery.quota import Quota
-from twisted_mail_node.directory.authentication import Authentication
 from twisted_mail_node.directory.directory import Directory
 from twisted_mail_node.directory.srs_keys import srs_keys
 from twisted_mail_node.eventlog import EventLog, open_event_log
@@ -36,28 +35,23 @@ from twisted_mail_node.events import (
     StateDamaged,
 )
 from twisted_mail_node.inbound.factory import ESMTPFactory
-from twisted_mail_node.interfaces import IMailObserver, IPolicy
+from twisted_mail_node.interfaces import IMailObserver
 from twisted_mail_node.message.address import Address
-from twisted_mail_node.net.certificates import Certificates
-from twisted_mail_node.net.limits import Admission
 from twisted_mail_node.net.listening import bind, first_failure, listen, place_of
 from twisted_mail_node.net.tls_client import TlsClient
-from twisted_mail_node.outbound.sign_ins import SignIns
-from twisted_mail_node.policy.chain import Chain
-from twisted_mail_node.policy.guessing import Guessing
 from twisted_mail_node.policy.plugins import policies
-from twisted_mail_node.policy.recipients import Recipients
-from twisted_mail_node.policy.submission import Submission
 from twisted_mail_node.queue.queue import OutgoingQueue
 from twisted_mail_node.report.bounce import Notifier
 from twisted_mail_node.report.double_bounce import DoubleBounces
 from twisted_mail_node.routing import Router
+from twisted_mail_node.service_inbound import WayIn
 from twisted_mail_node.service_outbound import WayOut
 from twisted_mail_node.settings import Settings, load
 from twisted_mail_node.settings_checks_security import notes
-from twisted_mail_node.spool.room import Room
+from twisted_mail_node.signing.rotation import Rotation
 from twisted_mail_node.spool.spool import Spool
 from twisted_mail_node.state.database import STATE_NAME, StateDatabase
+from twisted_mail_node.state.dmarc_results import DmarcResults
 from twisted_mail_node.state.freezes import Freezes
 from twisted_mail_node.state.lock import lock
 from twisted_mail_node.state.suppressions import Suppressions
@@ -80,18 +74,14 @@ class _Node:
     """What exists while the node runs."""
 
     directory: Directory
-    certificates: Certificates
     tls_client: TlsClient
-    authentication: Authentication
-    guessing: Guessing
-    submission: Submission
     router: Router
     spool: Spool
     state: StateDatabase
-    room: Room
     queue: OutgoingQueue
     maildir: MaildirStore
     way_out: WayOut
+    way_in: WayIn
     quota: Quota
     log: EventLog
     traffic: Traffic
@@ -139,18 +129,27 @@ class MailNode(MultiService):
         return self._parts.way_out.suppressions
 
     @property
+    def dkim(self) -> Rotation:
+        """Looks after the keys that sign mail."""
+        return self._parts.way_out.signing.rotation
+
+    @property
     def inquiry(self) -> RouteInquiry:
         """Answers what would become of a mail."""
-        parts = self._parts
-        relay, suppressed = parts.way_out.relay, parts.way_out.suppressions.find
+        parts, out = self._parts, self._parts.way_out
         return RouteInquiry(
-            parts.directory, parts.router, relay, self._reactor, lambda: parts.queue.status(), suppressed
+            parts.directory, parts.router, out.relay, self._reactor, parts.queue.status, out.suppressions.find
         )
 
     @property
     def tls_levels(self) -> TlsLevels:
         """The protection that was reached with domains."""
         return self._parts.way_out.domain_tls.levels
+
+    @property
+    def dmarc_results(self) -> DmarcResults:
+        """What came of DMARC."""
+        return self._parts.way_in.dmarc_results
 
     @property
     def tls_results(self) -> TlsResults:
@@ -199,14 +198,12 @@ class MailNode(MultiService):
         self.publish.observers += (parts.log, parts.traffic)
         parts.spool = Spool(settings.state_dir / "spool", reactor, reactor.seconds)
         parts.state = StateDatabase(settings.state_dir / STATE_NAME, reactor)
-        parts.room = Room(settings.state_dir, settings.limits.free_space, reactor.seconds)
         if parts.spool.store.damaged is not None:
             self.publish(SpoolDamaged(str(parts.spool.store.damaged.path), parts.spool.store.damaged.words))
         if parts.state.damaged is not None:
             self.publish(StateDamaged(str(parts.state.damaged), parts.state.words))
         self._keys = srs_keys(settings)
         parts.directory = Directory(settings, self._keys, reactor.seconds)
-        self._build_doors()
         parts.router = Router(settings.routes, parts.directory, settings.domains)
         parts.quota = Quota(parts.directory.quota, self._maildir_of, reactor)
         parts.maildir = MaildirStore(
@@ -215,10 +212,15 @@ class MailNode(MultiService):
             hostname=settings.hostname,
             sync=settings.delivery.sync,
             delivered=parts.quota.delivered,
+            junk_folder=settings.delivery.junk_folder or "",
         )
         parts.maildir.start()
+        parts.tls_client = TlsClient(_trusted(settings))
         parts.way_out = way_out = WayOut(
             settings, reactor, self.publish, state=parts.state, directory=parts.directory, tls=parts.tls_client
+        )
+        parts.way_in = WayIn(
+            settings, reactor, self.publish, state=parts.state, directory=parts.directory, resolver=way_out.resolver
         )
         notifier: Notifier
         parts.queue = OutgoingQueue(
@@ -238,7 +240,7 @@ class MailNode(MultiService):
         )
         notifier = Notifier(
             hostname=settings.hostname,
-            queue=parts.queue,
+            queue=way_out.signing.queue(parts.queue, must=False),
             directory=parts.directory,
             reactor=reactor,
             clock=reactor,
@@ -250,39 +252,13 @@ class MailNode(MultiService):
         gc.freeze()
         gc.set_threshold(COLLECT_AFTER, 20, 20)
 
-    def _build_doors(self) -> None:
-        """What listeners need to let the right people in."""
-        settings, reactor, parts = self.settings, self._reactor, self._parts
-        parts.tls_client = TlsClient(_trusted(settings))
-        parts.certificates = Certificates(settings, reactor, self.publish)
-        if any(listener.tls != "none" for listener in settings.listeners):
-            parts.certificates.start()
-        parts.authentication = Authentication(settings, parts.directory, reactor, self.publish)
-        parts.guessing = Guessing(clock=reactor, publish=self.publish, longest=settings.authentication.delay_max)
-        parts.submission = Submission(settings.submission, reactor)
-
     def _listen(self) -> Deferred[None]:
         settings, reactor, parts = self.settings, self._reactor, self._parts
-        admission = Admission(settings.limits.connections, settings.limits.connections_per_address)
         waiting = []
         places, self._bound = self._bound or [None] * len(settings.listeners), []
         for listener, place in zip(settings.listeners, places, strict=True):
-            factory = ESMTPFactory(
-                queue=parts.queue,
-                clock=reactor,
-                publish=self.publish,
-                kind=listener.kind,
-                now=reactor.seconds,
-                has_room=parts.room.has,
-                proxy_from=listener.proxy_from,
-                xclient_from=listener.xclient_from,
-                admission=admission,
-                tls=parts.certificates,
-                tls_mode=listener.tls,
-                authentication=parts.authentication,
-                guessing=parts.guessing,
-                **self._inbound(listener.kind),
-            )
+            signing = parts.way_out.signing
+            factory = parts.way_in.factory(listener, settings, parts.queue, signing, self._policies, parts.quota)
             self._factories.append(factory)
             waiting.append(listen(reactor, listener.endpoint, factory, place).addCallback(self._ports.append))
         return gatherResults(waiting, consumeErrors=True).addCallbacks(self._begin, first_failure)
@@ -294,25 +270,7 @@ class MailNode(MultiService):
         for words in (*notes(settings), *parts.directory.problems()):
             _log.warn("{words}", words=words)
         parts.queue.start()
-        parts.way_out.domain_tls.start(parts.queue, parts.directory)
-
-    def _inbound(self, kind: str) -> dict[str, Any]:
-        """What the listeners take from the settings, now and at every reload."""
-        settings = self.settings
-        gate: list[IPolicy] = [Recipients(self._parts.quota.over, settings.delivery.quota_reply)]
-        if kind == "submission":
-            gate.insert(0, self._parts.submission)
-        return {
-            "hostname": settings.hostname,
-            "directory": self._parts.directory,
-            "chain": Chain(self._policies, self._reactor, settings.limits.policy_time),
-            "limits": settings.limits,
-            "relay_from": settings.relay_from,
-            "gate": gate,
-            "submission": settings.submission,
-            "handshake_time": settings.tls.handshake_time,
-            "answer_time": settings.authentication.answer_time,
-        }
+        parts.way_out.start(parts.queue, parts.directory)
 
     def _postmaster(self) -> Address:
         return Address("postmaster", self._parts.directory.first_domain())
@@ -335,11 +293,11 @@ class MailNode(MultiService):
             settings = read.model_copy(update={key: getattr(self.settings, key) for key in AT_START})
             made = policies(settings.policies)
             keys = srs_keys(settings)
-            sign_ins = SignIns(settings.routes, settings.state_dir, self._reactor)
+            way_out = parts.way_out.read(settings)
             parts.directory.reload(settings, keys)
             try:
                 parts.tls_client.reload(_trusted(settings))
-                parts.authentication.reload(settings)
+                parts.way_in.authentication.reload(settings)
             except ValueError:
                 parts.directory.reload(self.settings, self._keys)
                 raise
@@ -355,14 +313,12 @@ class MailNode(MultiService):
         self._keys = keys
         self._policies = made
         parts.router.reload(settings.routes, settings.domains)
-        parts.way_out.reload(settings, sign_ins)
+        parts.way_out.reload(settings, way_out)
         parts.queue.limits_changed()
-        parts.room.floor = settings.limits.free_space
-        parts.submission.settings = settings.submission
-        parts.guessing.longest = settings.authentication.delay_max
-        parts.certificates.reload(settings)
+        parts.maildir.junk_folder = settings.delivery.junk_folder or ""
+        parts.way_in.reload(settings)
         for factory in self._factories:
-            factory.configure(**self._inbound(factory.kind))
+            factory.configure(**parts.way_in.changing(factory.kind, settings, made, parts.quota))
         self.publish(SettingsLoaded(str(path or "")))
 
     # ---- stop ------------------------------------------------------------------------------------------------
@@ -388,7 +344,7 @@ class MailNode(MultiService):
 
     def _close(self) -> None:
         parts = self._parts
-        for name in ("certificates", "authentication", "way_out"):
+        for name in ("way_in", "way_out"):
             part = getattr(parts, name, None)
             if part is not None:
                 part.stop()

@@ -56,6 +56,7 @@ from twisted_mail_node.settings_security import (
     SubmissionSettings,
     TlsSettings,
 )
+from twisted_mail_node.settings_signing import DkimSettings
 from twisted_mail_node.settings_verification import CheckRule, VerificationSettings
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "CheckRule",
     "DeliverySettings",
     "DestinationRule",
+    "DkimSettings",
     "Domain",
     "Limits",
     "Listener",
@@ -309,6 +311,7 @@ class Settings(Table):
     tls_reports: TlsReportSettings = TlsReportSettings()
     suppression: SuppressionSettings = SuppressionSettings()
     srs: SrsSettings = SrsSettings()
+    dkim: DkimSettings = DkimSettings()
     delivery: DeliverySettings = DeliverySettings()
     log: LogSettings = LogSettings()
 
@@ -380,6 +383,7 @@ def _sections(table: dict[str, Any]) -> Sections:
     sections.sources, _ = _usable(table, "source", Source)
     sections.checks, _ = _usable(table, "check", CheckRule)
     sections.srs = _alone(table, "srs", SrsSettings)
+    sections.dkim = _alone(table, "dkim", DkimSettings)
     return sections
 
 

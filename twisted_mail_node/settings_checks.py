@@ -14,11 +14,14 @@ from twisted_mail_node.settings_checks_outbound import check_outbound
 from twisted_mail_node.settings_checks_security import check_security
 from twisted_mail_node.settings_endpoint import parts
 from twisted_mail_node.settings_problems import Problem, did_you_mean, shown
+from twisted_mail_node.settings_signing import check_signing
+from twisted_mail_node.settings_verification import RESULTS_OF
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import Account, Alias, DestinationRule, Domain, Listener, RouteRule, Source
     from twisted_mail_node.settings_outbound import SrsSettings
     from twisted_mail_node.settings_security import AuthenticationSettings, Certificate, OAuthSettings, TlsSettings
+    from twisted_mail_node.settings_signing import DkimSettings
     from twisted_mail_node.settings_verification import CheckRule
 
 #: How many aliases may lead one to the other. People need two or three; more is a slip.
@@ -42,6 +45,7 @@ class Sections:
     authentication: AuthenticationSettings | None = None
     oauth: OAuthSettings | None = None
     srs: SrsSettings | None = None
+    dkim: DkimSettings | None = None
     checks: list[tuple[str, CheckRule]] = field(default_factory=list)
     domains_complete: bool = True
     without_listener: bool = False
@@ -57,6 +61,7 @@ def cross_check(sections: Sections) -> list[Problem]:
         *_alias_loops(sections),
         *check_outbound(sections),
         *check_security(sections),
+        *check_signing(sections.dkim),
         *_check_results(sections),
     ]
 
@@ -95,11 +100,14 @@ def _repeated(sections: Sections) -> Iterator[Problem]:
 
 
 def _check_results(sections: Sections) -> Iterator[Problem]:
-    """Only a DMARC record asks for something."""
+    """A rule about what its method never comes to is a mistake."""
     for path, rule in sections.checks:
-        for word in ("reject", "quarantine"):
-            if word in rule.results and rule.method != "dmarc":
-                yield Problem(f"{path}.results", f"{shown(word)} of {rule.method}", f"{shown(word)} of dmarc only")
+        possible = RESULTS_OF[rule.method]
+        for number, word in enumerate(rule.results, 1):
+            if word not in possible:
+                only = ", a word of dmarc only" if word in RESULTS_OF["dmarc"][3:5] else ""
+                held = f"{shown(word)}, which {rule.method} never comes to{only}"
+                yield Problem(f"{path}.results[{number}]", held, f"one of {', '.join(map(shown, possible))}")
 
 
 def _twice(key: str, entries: list[tuple[str, str, object, str]]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from twisted_mail_node.settings_endpoint import parts
 from twisted_mail_node.settings_problems import Problem, shown
+from twisted_mail_node.settings_signing import notes_on_signing
 
 if TYPE_CHECKING:
     from twisted_mail_node.settings import Settings
@@ -43,6 +44,7 @@ def notes(settings: Settings) -> Iterator[str]:
         )
     if settings.authentication.mechanisms == () and any(one.kind == "submission" for one in settings.listeners):
         yield "authentication.mechanisms is empty: nobody can sign in on the submission listeners"
+    yield from notes_on_signing(settings)
 
 
 def _peers(sections: Sections) -> Iterator[Problem]:

@@ -63,12 +63,15 @@ class Misspelt(ValueError):
         self.hint = hint
 
 
-def did_you_mean(word: object, choices: Iterable[str]) -> str:
-    """``did you mean 'x'?`` for the choice that looks most like ``word``, or nothing."""
+def did_you_mean(word: object, choices: Iterable[str], near: float = 0.6) -> str:
+    """``did you mean 'x'?`` for the choice that looks most like ``word``, or nothing.
+
+    :param near: how alike they must be at least, from 0 to 1.
+    """
     if not isinstance(word, str):
         return ""
     by_lower = {choice.lower(): choice for choice in choices}
-    close = get_close_matches(word[:SHOWN_MAX].lower(), by_lower, n=1)
+    close = get_close_matches(word[:SHOWN_MAX].lower(), by_lower, n=1, cutoff=near)
     return f"did you mean '{by_lower[close[0]]}'?" if close else ""
 
 

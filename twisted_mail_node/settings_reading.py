@@ -82,7 +82,10 @@ def read_toml(text: str, source: str) -> dict[str, Any]:
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """What pydantic found, in our words."""
-    found = [_problem(one, model) for one in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    # A list is too short to pydantic, too, when what stands in it is wrong.
+    wrong = {one["loc"][:-1] for one in errors}
+    found = [_problem(one, model) for one in errors if one["type"] != "too_short" or one["loc"] not in wrong]
     return list(dict.fromkeys(found))
 
 

@@ -17,6 +17,17 @@ METHODS = ("from", "iprev", "helo", "spf", "dkim", "dmarc", "arc")
 RESULTS = (
     "none", "pass", "fail", "softfail", "neutral", "policy", "temperror", "permerror", "reject", "quarantine",
 )  # fmt: skip
+_SPF = ("none", "pass", "fail", "softfail", "neutral", "temperror", "permerror")
+#: What each method can come to (RFC 8601 section 2.7): a rule about anything else would never fit.
+RESULTS_OF = {
+    "from": ("pass", "fail", "permerror"),
+    "iprev": ("pass", "fail", "temperror", "permerror"),
+    "helo": _SPF,
+    "spf": _SPF,
+    "dkim": ("none", "pass", "fail", "policy", "neutral", "temperror", "permerror"),
+    "dmarc": ("none", "pass", "fail", "reject", "quarantine", "temperror", "permerror"),
+    "arc": ("none", "pass", "fail", "temperror"),
+}
 _METHOD = "one of " + ", ".join(f'"{one}"' for one in METHODS)
 _RESULT = "one of " + ", ".join(f'"{one}"' for one in RESULTS)
 _DOMAIN = '"example.org" (that domain), ".example.org" (its subdomains) or "*" (every domain)'
@@ -32,8 +43,9 @@ Action = Literal["refuse", "quarantine", "note"]
 
 class CheckRule(Table):
     """What follows when a check comes to a result. The first rule that fits counts; behind those of the file stand:
-    refuse what has no sure author (``from``), refuse or quarantine as a domain's DMARC record asks, put mail off once
-    when DMARC cannot be looked up (``temperror``), note all else."""
+    refuse mail in which From depends on who reads it (``from`` is ``fail``), quarantine what has no sure author
+    (``permerror``), refuse or quarantine as a domain's DMARC record asks, put mail off once when DMARC cannot be looked
+    up (``temperror``), note all else."""
 
     method: Annotated[str, one_of(_METHOD, *METHODS), Allowed(_METHOD)] = Field(
         description="The check. ``helo`` is SPF of the name in EHLO, ``iprev`` whether the client's address has a name "
@@ -43,7 +55,8 @@ class CheckRule(Table):
         tuple[Annotated[str, one_of(_RESULT, *RESULTS)], ...], Allowed(f"{LIST}at least one: {_RESULT}")
     ] = Field(
         min_length=1,
-        description="What it came to. ``reject`` and ``quarantine``: DMARC fails, and the domain asks for that.",
+        description="What it came to. ``reject`` and ``quarantine``: DMARC fails, and the domain asks for that; "
+        "``fail`` of ``dmarc``: it asks for nothing. Whoever means every failure names all three.",
     )
     senders: Domains = Field(
         default=(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -105,6 +105,70 @@ class Led:
         self._step(result.value if isinstance(result, Failure) else None)
 
 
+class Started(Generic[T]):
+    """A coroutine that runs at once, while its result is wanted later, if at all.
+
+    What goes wrong in it is kept for whoever asks, and told to nobody else.
+    """
+
+    __slots__ = ("_error", "_result", "_waiter", "_work")
+
+    def __init__(self, story: Coroutine[Any, Any, T]) -> None:
+        self._error: BaseException | None = None
+        self._result: T | None = None
+        self._waiter: Deferred[None] | None = None
+        self._work: Deferred[T] | None = None
+        try:
+            waiting = story.send(None)
+        except StopIteration as stop:  # it did not wait: no Deferred is made
+            self._result = stop.value
+        except Exception as error:
+            self._error = error
+        else:
+            work = Deferred.fromCoroutine(go_on(story, waiting))
+            if not work.called:
+                self._work = work
+            work.addCallbacks(self._done, self._failed)
+
+    def _done(self, result: T) -> None:
+        self._result = result
+        self._end()
+
+    def _failed(self, failure: Failure) -> None:
+        self._error = failure.value
+        self._end()
+
+    def _end(self) -> None:
+        self._work = None
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    @property
+    def known(self) -> T | None:
+        """Its result, when it is there already."""
+        return self._result
+
+    @property
+    def failed(self) -> bool:
+        """It has ended with an exception."""
+        return self._error is not None
+
+    async def value(self) -> T:
+        """Its result, when it has one; or its exception is raised. One may wait at a time; one who gives up ends it."""
+        if self._work is not None:
+            self._waiter = Deferred(lambda _: self.cancel())
+            await self._waiter
+        if self._error is not None:
+            raise self._error
+        return cast("T", self._result)
+
+    def cancel(self) -> None:
+        """Nobody wants the result any more."""
+        if self._work is not None:
+            self._work.cancel()
+
+
 @coroutine
 def within(clock: IReactorTime, seconds: float, awaited: Awaitable[T]) -> Generator[Any, Any, T]:
     """The result of ``awaited``, which may take at most ``seconds``. Costs no timer when it does not wait.
@@ -117,27 +181,17 @@ def within(clock: IReactorTime, seconds: float, awaited: Awaitable[T]) -> Genera
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     expired = False
+    last = [waiting]
 
     def expire() -> None:
         nonlocal expired
         expired = True
-        if isinstance(waiting, Deferred):
-            waiting.cancel()
+        if isinstance(last[0], Deferred):
+            last[0].cancel()
 
     timer = clock.callLater(seconds, expire)
-    throw = getattr(steps, "throw", None)  # a Deferred has none: it raises by itself
     try:
-        while True:
-            try:
-                yield waiting
-            except BaseException as error:
-                if throw is None:
-                    raise
-                waiting = throw(error)  # as ``Deferred.fromCoroutine`` tells of failures
-            else:
-                waiting = next(steps)
-    except StopIteration as stop:
-        return stop.value  # type: ignore[no-any-return]
+        return (yield from go_on(steps, waiting, last))
     except CancelledError:
         if expired:
             raise DeadlineError(f"not finished within {seconds:g} s") from None
@@ -145,3 +199,30 @@ def within(clock: IReactorTime, seconds: float, awaited: Awaitable[T]) -> Genera
     finally:
         if timer.active():
             timer.cancel()
+
+
+@coroutine
+def go_on(
+    steps: Generator[Any, Any, T] | Coroutine[Any, Any, T], waiting: Any, last: list[Any] | None = None
+) -> Generator[Any, Any, T]:
+    """The result of a coroutine whose first step was taken already.
+
+    :param waiting: what it waits for.
+    :param last: its one item is what it waits for, later on.
+    """
+    throw = getattr(steps, "throw", None)  # a Deferred has none: it raises by itself
+    send = getattr(steps, "send", None)
+    try:
+        while True:
+            if last is not None:
+                last[0] = waiting
+            try:
+                yield waiting
+            except BaseException as error:
+                if throw is None:
+                    raise
+                waiting = throw(error)  # as ``Deferred.fromCoroutine`` tells of failures
+            else:
+                waiting = next(steps) if send is None else send(None)  # type: ignore[arg-type]
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from unittest import mock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mail_node.delivery import mailbox
-from twisted_mail_node.delivery.mailbox import Mailbox, Mailboxes
+from twisted_mail_node.delivery.mailbox import FOLDER, Mailbox, Mailboxes
 
 
 class MailboxTests(SynchronousTestCase):
@@ -91,6 +91,16 @@ class MailboxTests(SynchronousTestCase):
         self.path.symlink_to(self.root / "nowhere")
         self.assertRaises(OSError, Mailbox, str(self.path))
         self.assertEqual(os.listdir(outside / "tmp") + os.listdir(outside / "new"), [])
+
+    def test_folder_of_a_link(self) -> None:
+        """T19: a folder of a Maildir that is a symbolic link is not delivered into, nor made there."""
+        outside = self.root / "outside"
+        (outside / ".Old" / "new").mkdir(parents=True)
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.symlink_to(outside)
+        for folder in ("Junk", "Old"):
+            self.assertRaises(OSError, Mailbox, f"{self.path}{FOLDER}{folder}")
+        self.assertEqual((os.listdir(outside), os.listdir(outside / ".Old")), ([".Old"], ["new"]))
 
     def test_no_way_up(self) -> None:
         """T19: a path that goes up is refused before anything is made."""

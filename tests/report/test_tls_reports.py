@@ -13,7 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.state.at_once import StateAtOnce
-from tests.state.test_tls_results import BAD, GOOD, TODAY, relayed
+from tests.state.counting import TODAY
+from tests.state.test_tls_results import BAD, GOOD, relayed
 from tests.threads import ThreadsAtOnce
 from twisted_mail_node.directory.resolution import Resolution
 from twisted_mail_node.dns.answer import Answer, DNSError
@@ -26,7 +27,8 @@ from twisted_mail_node.report import tls_reports
 from twisted_mail_node.report.tls_reports import TlsReports
 from twisted_mail_node.settings import TlsReportSettings
 from twisted_mail_node.spool.mail import SpoolError
-from twisted_mail_node.state.tls_results import DAY, TlsResults
+from twisted_mail_node.state.behind import DAY
+from twisted_mail_node.state.tls_results import TlsResults
 
 MAIL = "mailto:tls@a.example"
 POST = "https://a.example/tls"

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.state.at_once import StateAtOnce
+from tests.state.counting import TODAY, CountsCase
 from twisted_mail_node.events import Event, MailFinished, RecipientDelayed, RecipientRelayed
 from twisted_mail_node.outbound.tls_outcome import TlsOutcome
-from twisted_mail_node.state import tls_results
-from twisted_mail_node.state.tls_results import DAY, Counted, TlsResults, domain_of
+from twisted_mail_node.state import behind, tls_results
+from twisted_mail_node.state.behind import DAY
+from twisted_mail_node.state.database import StateDatabase
+from twisted_mail_node.state.tls_results import Counted, TlsResults, domain_of
 
-TODAY = 20_000
 GOOD = TlsOutcome("a.example", "sts", ("version: STSv1",), ("*.a.example",), "mx.a.example", "192.0.2.1", "192.0.2.9",
                   "", "")  # fmt: skip
 BAD = GOOD._replace(result="certificate-expired", words="it expired on 2026-01-01")
@@ -31,36 +32,9 @@ def relayed(destination: str, queue_id: str = "1", kind: type[Any] = RecipientRe
     return event
 
 
-class ResultsCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.path = Path(self.mktemp()) / "state.sqlite"
-        self.clock = Clock()
-        self.clock.advance(TODAY * DAY + 1000)
-        self.open()
-
-    def open(self) -> None:
-        """As after a restart."""
-        self.state = StateAtOnce(self.path)
-        self.addCleanup(self.state.close)
-        self.results = TlsResults(self.state, self.clock)
-
-    def restart(self) -> None:
-        """Stop in order and start."""
-        self.results.stop()
-        self.state.close()
-        self.open()
-
-    def result(self, story: Any) -> Any:
-        """What a coroutine gives after some turns."""
-        done = Deferred.fromCoroutine(story)
-        for _ in range(100):
-            self.clock.advance(0)
-        return self.successResultOf(done)
-
-    def counted(self, domain: str = "", day: int = TODAY) -> list[Counted]:
-        """All of it."""
-        found: list[Counted] = self.result(self.results.counted(day, domain))
-        return found
+class ResultsCase(CountsCase):
+    def make(self, state: StateDatabase, clock: Clock) -> TlsResults:
+        return TlsResults(state, clock)
 
     def domains(self, day: int = TODAY, after: str = "", limit: int = 100) -> list[str]:
         """Those to report on."""
@@ -91,10 +65,10 @@ class CountTest(ResultsCase):
         for _ in range(1000):
             self.results.note(GOOD)
         self.assertEqual(self.state.writes, before)
-        self.clock.advance(tls_results.FLUSH_AFTER)
+        self.clock.advance(behind.FLUSH_AFTER)
         self.assertEqual(self.state.writes, before + 1)
         self.results.note(GOOD)
-        self.clock.advance(tls_results.FLUSH_AFTER)
+        self.clock.advance(behind.FLUSH_AFTER)
         self.assertEqual([one.sessions for one in self.counted()], [1001])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -161,24 +135,24 @@ class CountTest(ResultsCase):
         counts or writes what was left."""
         turns: list[list[list[list[object]]]] = [[]]
         self.state.write = lambda sql, values=(): turns[-1].append(json.loads(values[0]))  # type: ignore[method-assign]
-        flush = self.results._flush
+        flush = self.results._behind._flush
 
         def flushed() -> None:
             turns.append([])
             flush()
 
-        self.patch(self.results, "_flush", flushed)
+        self.patch(self.results._behind, "_flush", flushed)
         for number in range(10_000):
             policy = tuple(f"mx: mx{host}.d{number}.example" for host in range(30))
             self.results.note(BAD._replace(domain=f"d{number}.example", policy=policy))
             turns.append([])
-        self.clock.advance(tls_results.FLUSH_AFTER)
+        self.clock.advance(behind.FLUSH_AFTER)
         self.assertEqual(self.clock.getDelayedCalls(), [])
         counted = [row for turn in turns for piece in turn for row in piece if len(row) > 2]
         self.assertEqual(
             sorted(str(row[1]) for row in counted), sorted(f"d{number}.example" for number in range(10_000))
         )
-        self.assertLessEqual(max(len(piece) for turn in turns for piece in turn), tls_results.FLUSH_ROWS)
+        self.assertLessEqual(max(len(piece) for turn in turns for piece in turn), behind.FLUSH_ROWS)
         self.assertLessEqual(max(len(turn) for turn in turns), 2)
 
     @settings(max_examples=30, deadline=None)
@@ -190,7 +164,7 @@ class CountTest(ResultsCase):
         for domain, result, pause in sessions:
             results.note(GOOD._replace(domain=domain, result=result))
             if pause:
-                self.clock.advance(tls_results.FLUSH_AFTER)
+                self.clock.advance(behind.FLUSH_AFTER)
         done = Deferred.fromCoroutine(results.counted(TODAY))
         self.clock.pump([0] * 20)
         rows = [(one.domain, one.result, one.sessions) for one in self.successResultOf(done)]

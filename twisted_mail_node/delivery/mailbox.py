@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Stands between the path of a Maildir and the name of a folder in it.
+FOLDER = "/./."
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Only the node reads its mail.
 FILE_MODE = 0o600
@@ -41,10 +43,10 @@ class Mailbox:
         if ".." in path.split("/"):
             raise OSError(errno.EINVAL, "the path of the mailbox holds ..")
         try:
-            root = os.open(path, _DIRECTORY)
+            root = self._open_root()
         except FileNotFoundError:
             self.made.extend(_make_parents(path))
-            root = os.open(path, _DIRECTORY)
+            root = self._open_root()
         try:
             self._tmp = self._open_below(root, "tmp")
             try:
@@ -61,6 +63,17 @@ class Mailbox:
         found = os.fstat(self.new)
         self.device = found.st_dev
         self._inode = found.st_ino
+
+    def _open_root(self) -> int:
+        """A folder (Maildir++) lies in a Maildir: that is no symbolic link to elsewhere either (attack T19)."""
+        inbox, is_folder, name = self.path.rpartition(FOLDER)
+        if not is_folder:
+            return os.open(self.path, _DIRECTORY)
+        root = os.open(inbox, _DIRECTORY)
+        try:
+            return os.open(f".{name}", _DIRECTORY, dir_fd=root)
+        finally:
+            os.close(root)
 
     def _open_below(self, root: int, name: str) -> int:
         try:

@@ -37,6 +37,7 @@ from twisted_mail_node.delivery.frames import (
     encode_goodbye,
     encode_job,
 )
+from twisted_mail_node.delivery.mailbox import FOLDER
 from twisted_mail_node.delivery.sync import SyncMode
 from twisted_mail_node.interfaces import IDeliveryAgent
 from twisted_mail_node.message.address import Address
@@ -168,8 +169,7 @@ class MaildirStore:
         """See IDeliveryAgent. Ends when the batch that holds the mail is durable, or at the deadline."""
         recipients = request.recipients
         paths = [self._path_of(recipient.address) for recipient in recipients]
-        if request.envelope.quarantine and self.junk_folder:
-            paths = [None if path is None else path / f".{self.junk_folder}" for path in paths]
+        folder = f"{FOLDER}{self.junk_folder}" if request.envelope.quarantine and self.junk_folder else ""
         if self._closed is not None:
             return [STOPPED] * len(recipients)
         content = request.content
@@ -186,7 +186,7 @@ class MaildirStore:
                 return [STOPPED] * len(recipients)
         targets = tuple(
             [
-                Target(os.fspath(path), head_of(request, recipient.address))
+                Target(f"{path}{folder}", head_of(request, recipient.address))
                 for recipient, path in zip(recipients, paths, strict=True)
                 if path is not None
             ]

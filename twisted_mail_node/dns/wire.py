@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Any, NamedTuple
@@ -95,6 +96,7 @@ class Reply(NamedTuple):
     unfinished: bool = False
 
 
+@lru_cache(maxsize=8192)
 def name_key(name: str) -> str | None:
     """The spelling in which a name is asked for and cached; ``None`` when it cannot be a name in the DNS."""
     if len(name) > MAX_NAME + 1 or name.startswith("["):

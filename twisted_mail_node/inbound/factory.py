@@ -27,6 +27,8 @@ from twisted_mail_node.smtp.extensions import NO_OFFERS, Offers, ehlo_lines
 from twisted_mail_node.smtp.reply import Reply
 
 if TYPE_CHECKING:
+    from twisted_mail_node.inbound.judging import Judge
+    from twisted_mail_node.mailauth.dkim_key import SigningKey
     from twisted_mail_node.settings import Limits
 
 #: Seconds a client waits when mail comes in faster than it goes out, and how often that is looked at anew: what is
@@ -68,6 +70,10 @@ class ESMTPFactory:
     :param handshake_time: seconds a TLS handshake may last.
     :param proxy_from: networks whose connections begin with a PROXY header.
     :param xclient_from: networks whose clients may say XCLIENT.
+    :param judge: checks who sent the mails of ``mx`` listeners; ``None``: nobody does.
+    :param signed: takes mails of our own people instead of ``queue``, and signs them (DKIM).
+    :param sealing_key: gives the key of a domain for seals (ARC).
+    :param authserv_id: our name in Authentication-Results; ``hostname`` when not given.
     """
 
     log = Logger()
@@ -97,8 +103,14 @@ class ESMTPFactory:
         answer_time: float = ANSWER_TIME,
         proxy_from: tuple[IPv4Network | IPv6Network, ...] = (),
         xclient_from: tuple[IPv4Network | IPv6Network, ...] = (),
+        signed: IMailQueue | None = None,
+        sealing_key: Callable[[str], SigningKey | None] = lambda domain: None,
+        judge: Judge | None = None,
+        authserv_id: str = "",
     ) -> None:
         self.queue = queue
+        self.signed = signed or queue
+        self.sealing_key = sealing_key
         self.clock = clock
         self.publish = publish
         self.kind = kind
@@ -118,7 +130,8 @@ class ESMTPFactory:
         self._stopping: Deferred[None] | None = None
         self.configure(
             hostname=hostname, directory=directory, chain=chain, limits=limits, relay_from=relay_from, gate=gate,
-            submission=submission, handshake_time=handshake_time, answer_time=answer_time,
+            submission=submission, handshake_time=handshake_time, answer_time=answer_time, judge=judge,
+            authserv_id=authserv_id,
         )  # fmt: skip
 
     def configure(
@@ -133,6 +146,8 @@ class ESMTPFactory:
         submission: SubmissionSettings | None = None,
         handshake_time: float = HANDSHAKE_TIME,
         answer_time: float = ANSWER_TIME,
+        judge: Judge | None = None,
+        authserv_id: str = "",
     ) -> None:
         """Take these from now on, in running sessions too (the settings were read again)."""
         self.hostname = hostname
@@ -147,6 +162,8 @@ class ESMTPFactory:
         self.submission = submission or SubmissionSettings()
         self.handshake_time = handshake_time
         self.answer_time = answer_time
+        self.judge = judge
+        self.authserv_id = authserv_id or hostname
         self._ehlo: dict[Offers, bytes] = {}
         self._ehlo_until = 0.0
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
-from twisted_mail_node.inbound.content import BARE_NEWLINE, HEADER_TOO_LARGE, TOO_LARGE, ContentReader, spool_refusal
+from twisted_mail_node.inbound.content import BARE_NEWLINE, HEADER_TOO_LARGE, TOO_LARGE, ContentReader
 from twisted_mail_node.inbound.newlines import Newlines
 from twisted_mail_node.inbound.repair import LINES_MAX, HeaderError, repaired, says_nothing_of_mime
+from twisted_mail_node.message.authresults import without_ours
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.smtp.transparency import has_bare_newline
-from twisted_mail_node.spool.mail import SpoolError
 
 if TYPE_CHECKING:
     from twisted_mail_node.interfaces import IIncoming
@@ -40,21 +40,27 @@ class SubmittedReader(ContentReader):
     :ivar eight_bit: the body has an octet above 127.
     """
 
-    __slots__ = ("_binary", "_decoder", "_held", "_is_utf8", "_newlines", "_smtputf8", "_strict", "eight_bit", "header")
+    __slots__ = ("_binary", "_decoder", "_is_utf8", "_newlines", "_smtputf8", "_strict", "eight_bit")
 
     def __init__(
-        self, incoming: IIncoming, limits: Limits, *, repair: bool, binary: bool, smtputf8: bool, strict: bool
+        self,
+        incoming: IIncoming,
+        limits: Limits,
+        *,
+        repair: bool,
+        binary: bool,
+        smtputf8: bool,
+        strict: bool,
+        authserv_id: str = "",
     ) -> None:
-        super().__init__(incoming, limits)
+        super().__init__(incoming, limits, authserv_id)
         self._newlines = Newlines() if repair and not binary else None
         self._binary = binary
         self._smtputf8 = smtputf8
         self._strict = strict
-        self._held = bytearray()
         self._decoder: codecs.IncrementalDecoder | None = None
         self._is_utf8 = True
         self.eight_bit = False
-        self.header = b""
 
     async def take(self, octets: bytes) -> None:
         """A piece of content. Returns when the next may come; never raises."""
@@ -69,18 +75,15 @@ class SubmittedReader(ContentReader):
         if reader.done:
             await self._body(octets)
             return
-        self._held += octets
         if not reader.feed(octets):
             return
         if reader.too_large:
             self.refuse(HEADER_TOO_LARGE)
             return
-        await self._head(reader.header)
+        await self._head(reader.header, reader.rest)
 
-    async def _head(self, header: bytes) -> None:
+    async def _head(self, header: bytes, body: bytes) -> None:
         """The header section is complete: put it right, and let it go with what came behind it."""
-        body = bytes(memoryview(self._held)[len(header) :])
-        self._held = bytearray()
         if header.count(b"\r\n") > LINES_MAX:
             self.refuse(HEADER_TOO_LARGE)
         elif self._binary and has_bare_newline(header):
@@ -89,7 +92,7 @@ class SubmittedReader(ContentReader):
             self.refuse(NO_BORDER)
         else:
             try:
-                self.header = repaired(header, self._smtputf8)
+                self.header = without_ours(repaired(header, self._smtputf8), self._authserv_id)
             except HeaderError as error:
                 self.refuse(error.reply)
                 return
@@ -112,20 +115,14 @@ class SubmittedReader(ContentReader):
             except UnicodeDecodeError:
                 self._is_utf8 = False
 
-    async def _write(self, octets: bytes) -> None:
-        if self.refusal is None and octets:
-            try:
-                await self.incoming.write(octets)
-            except SpoolError as error:
-                self.refuse(spool_refusal(error))
-
     async def finish(self, bare: bool) -> bytes:
         """Nothing more comes; gives the header section as it went to the spool."""
         if self.refusal is None and self._newlines is not None:
             bare = False
             await self._go_on(self._newlines.end())
         if self.refusal is None and not self._header.done:
-            await self._head(self._header.finish())
+            header = self._header.finish()
+            await self._head(header, self._header.rest)
         if self.eight_bit:
             self._decode(b"", final=True)
         self._judge(bare, self.header)

@@ -5,7 +5,7 @@ Each step gives the reply; sending it is the connection's part.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from twisted_mail_node.events import MailAccepted, MailDiscarded, MailRefused, RecipientRefused
 from twisted_mail_node.inbound.content import DISK_FULL, ContentReader, spool_refusal
@@ -13,6 +13,8 @@ from twisted_mail_node.inbound.expanding import expanded
 from twisted_mail_node.inbound.repair import missing_fields
 from twisted_mail_node.inbound.submitted import SubmittedReader
 from twisted_mail_node.inbound.times import NO_TIMES, times, times_refused
+from twisted_mail_node.mailauth.outcome import signed_in
+from twisted_mail_node.message.authresults import field as results_field
 from twisted_mail_node.message.envelope import Envelope, Recipient
 from twisted_mail_node.message.tls_required import is_tls_optional
 from twisted_mail_node.message.trace import received
@@ -23,11 +25,20 @@ from twisted_mail_node.smtp.extensions import NO_MAIL_PARAMETERS, MailParameters
 from twisted_mail_node.smtp.occurrence import MailFrom, RcptTo
 from twisted_mail_node.smtp.reply import Reply
 from twisted_mail_node.spool.mail import SpoolError
-from twisted_mail_node.waiting import within
+from twisted_mail_node.threads import in_thread
+from twisted_mail_node.waiting import DeadlineError, within
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorThreads
+
     from twisted_mail_node.inbound.factory import ESMTPFactory
+    from twisted_mail_node.inbound.judging import Judged
+    from twisted_mail_node.inbound.verification import Verification
+    from twisted_mail_node.mailauth.dkim_key import SigningKey
     from twisted_mail_node.message.address import Address
+
+#: Seconds a seal may take, in a thread that others use too.
+SEAL_TIME = 30.0
 
 MAIL_OK = Reply.make(250, "2.1.0", "Sender OK", Reason.ACCEPTED)
 RCPT_OK = Reply.make(250, "2.1.5", "Recipient OK", Reason.ACCEPTED)
@@ -46,7 +57,10 @@ class Transaction:
     :ivar asked: what the policies are shown; belongs to this transaction from MAIL on.
     """
 
-    __slots__ = ("_aliases", "_discard", "_factory", "_hold", "_parameters", "_seen", "_times", "asked", "reader")
+    __slots__ = (
+        "_aliases", "_authserv_id", "_discard", "_factory", "_hold", "_judge", "_judged", "_parameters", "_seen",
+        "_times", "_verification", "asked", "reader",
+    )  # fmt: skip
 
     def __init__(self, factory: ESMTPFactory, asked: Asked, standing: Verdict | None = None) -> None:
         self._factory = factory
@@ -56,6 +70,12 @@ class Transaction:
         self._aliases: dict[Address, Recipient] = {}
         self._hold = ""
         self._discard: Discard | None = None
+        # These stay to the end, though the settings may be read anew meanwhile: who began to check a mail judges it,
+        # and the name in its field is the one whose forgeries were taken out.
+        self._judge = factory.judge
+        self._authserv_id = factory.authserv_id
+        self._verification: Verification | None = None
+        self._judged: Judged | None = None
         self.asked = asked
         self.reader: ContentReader | None = None
         self._noted(standing)
@@ -72,6 +92,8 @@ class Transaction:
         refusal = await self._decided("mail")
         if refusal is None and (parameters.hold_for or parameters.hold_until or parameters.by is not None):
             refusal = self._timed(parameters)
+        if refusal is None and self._judge is not None:
+            self._verification = self._judge.begin(self.asked)
         return refusal or MAIL_OK
 
     def _timed(self, parameters: MailParameters) -> Reply | None:
@@ -121,15 +143,17 @@ class Transaction:
     def begin(self) -> ContentReader:
         """The content is about to come."""
         factory, asked, parameters = self._factory, self.asked, self._parameters
-        incoming = factory.queue.begin()
+        ours = asked.listener == "submission" or asked.may_relay
+        incoming = (factory.signed if ours else factory.queue).begin()
         if asked.listener == "submission":
             self.reader = SubmittedReader(
                 incoming, factory.limits, repair=factory.submission.bare_newlines == "repair",
                 binary=parameters.body == "BINARYMIME", smtputf8=parameters.smtputf8,
-                strict=asked.submitter is not None,
+                strict=asked.submitter is not None, authserv_id=self._authserv_id,
             )  # fmt: skip
         else:
-            self.reader = ContentReader(incoming, factory.limits)
+            seal = self._sealing_key() is not None
+            self.reader = ContentReader(incoming, factory.limits, self._authserv_id, self._verification, seal)
         return self.reader
 
     async def finish(self, reader: ContentReader, bare: bool) -> Reply:
@@ -137,10 +161,14 @@ class Transaction:
         asked = self.asked
         asked.header = await reader.finish(bare and self._parameters.body != "BINARYMIME")
         asked.size = reader.size
+        if reader.refusal is None and self._verification is not None:
+            await self._verified(reader, self._verification)
         if reader.refusal is None:
             refusal = await self._decided("content")
             if refusal is not None:
                 reader.refuse(refusal)
+        if self._verification is not None:
+            self._verification.cancel()  # what nobody waits for any more is not asked on
         if reader.refusal is not None:
             return self._refused(reader.refusal)
         if self._discard is not None:
@@ -152,6 +180,15 @@ class Transaction:
             return await self._keep(reader)
         except SpoolError as error:
             return self._refused(spool_refusal(error))
+
+    async def _verified(self, reader: ContentReader, verification: Verification) -> None:
+        """Find out who sent it; a mail that is not what it says may be refused."""
+        asked, seconds = self.asked, self._factory.limits.policy_time
+        assert self._judge is not None
+        judged = await self._judge.judge(verification, asked, reader.incoming.queue_id, seconds)
+        self._judged, asked.outcome = judged, judged.outcome
+        if judged.refusal is not None:
+            reader.refuse(judged.refusal)
 
     async def _decided(self, stage: Stage) -> Reply | None:
         """What the gate, and if it has no opinion the chain, say at a stage: the reply of a refusal, else ``None``."""
@@ -179,8 +216,9 @@ class Transaction:
             parameters.envid, asked.client, asked.helo, protocol, asked.session, asked.listener, account, tls,
             parameters.require_tls, *self._times, parameters.priority,
             not parameters.require_tls and is_tls_optional(asked.header),  # RFC 8689 section 4.1
+            self._judged.quarantine if self._judged is not None else "",
         )  # fmt: skip
-        header = received(
+        header = self._found_out(account) + received(
             hostname=factory.hostname,
             helo=asked.helo,
             client=asked.client,
@@ -196,8 +234,11 @@ class Transaction:
         if not asked.header:
             # The content begins with its body; without this line it would go on in our Received field (attack T07).
             header += b"\r\n"
+        header = await self._seal(header, now) + header
         await reader.incoming.commit(envelope, header)
         # At this instant the mail is accepted.
+        if self._judge is not None and self._judged is not None:
+            self._judge.taken(self._judged)
         factory.publish(
             MailAccepted(
                 asked.session, queue_id, asked.client, asked.helo, protocol, path_text(asked.reverse_path),
@@ -206,6 +247,40 @@ class Transaction:
             )
         )  # fmt: skip
         return Reply(250, "2.0.0", ("Queued as " + queue_id,), Reason.ACCEPTED)
+
+    def _found_out(self, account: str) -> bytes:
+        """Authentication-Results, and ``X-Quarantine``. Whose account it was is for our own people only."""
+        factory, asked = self._factory, self.asked
+        if self._judged is not None:
+            return self._judged.fields()
+        if account and all(factory.directory.is_local(one.address.domain) for one in asked.recipients):
+            return results_field(signed_in(self._authserv_id, account))
+        return b""
+
+    def _sealing_key(self) -> SigningKey | None:
+        """The key of a seal (ARC): of a mail that was checked, and that an alias leads to another host."""
+        factory = self._factory
+        if self._verification is None:
+            return None
+        for one in self.asked.recipients:
+            if not factory.directory.is_local(one.address.domain):
+                return factory.sealing_key(one.original.domain)
+        return None
+
+    async def _seal(self, header: bytes, now: float) -> bytes:
+        """Our seal, for the hosts this mail is forwarded to (RFC 8617 section 5.1)."""
+        key, verification, judged = self._sealing_key(), self._verification, self._judged
+        if key is None or verification is None or judged is None:
+            return b""
+        args = header + self.asked.header, judged.outcome, self._authserv_id, key, now
+        if not key.slow:
+            return verification.seal(*args)
+        clock = self._factory.clock
+        sealing = in_thread(cast("IReactorThreads", clock), verification.seal, *args)
+        try:
+            return await within(clock, SEAL_TIME, sealing)
+        except DeadlineError:  # it goes on without
+            return b""
 
     def _missing_fields(self, reader: SubmittedReader, now: float) -> bytes:
         """What a submitted mail lacks (RFC 6409 section 8)."""
@@ -223,6 +298,8 @@ class Transaction:
         """The transaction ended without a promise (RSET, a lost connection …)."""
         if self.reader is not None:
             self.reader.incoming.abort()
+        if self._verification is not None:
+            self._verification.cancel()
 
     def _noted(self, verdict: Verdict | None) -> Reply | None:
         """Remember Discard and Hold for the end; give the reply of a refusal."""

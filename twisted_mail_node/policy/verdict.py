@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zope.interface import implementer
 
@@ -13,6 +13,9 @@ from twisted_mail_node.message.address import Address
 from twisted_mail_node.message.envelope import Recipient
 from twisted_mail_node.reasons import Reason
 from twisted_mail_node.smtp.reply import Reply
+
+if TYPE_CHECKING:
+    from twisted_mail_node.mailauth.outcome import Outcome
 
 
 class Accept(NamedTuple):
@@ -59,6 +62,8 @@ class Asked:
     :ivar header: the header section of the content (content stage only), at most ``limits.header_size`` octets.
     :ivar tls: how the session is protected, ``None``: not at all.
     :ivar submitter: who signed in, ``None``: nobody.
+    :ivar outcome: who sent it, as far as that was found out (content stage of ``mx`` listeners); ``None``: nobody
+        looked.
     :ivar notes: a policy's own notes, kept for the session, by policy name.
     """
 
@@ -77,6 +82,7 @@ class Asked:
     notes: dict[str, object] = field(default_factory=dict)
     tls: ITlsSession | None = None
     submitter: ISubmitter | None = None
+    outcome: Outcome | None = None
 
 
 @implementer(IPolicy)

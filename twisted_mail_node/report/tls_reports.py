@@ -35,8 +35,9 @@ from twisted_mail_node.net.https import Https, HttpsError
 from twisted_mail_node.report.tls_record import Place, places_of, read_place
 from twisted_mail_node.settings import TlsReportSettings
 from twisted_mail_node.spool.mail import SpoolError
+from twisted_mail_node.state.behind import DAY
 from twisted_mail_node.state.database import StateDatabase, StateError
-from twisted_mail_node.state.tls_results import DAY, KEEP_DAYS, TlsResults
+from twisted_mail_node.state.tls_results import KEEP_DAYS, TlsResults
 from twisted_mail_node.threads import in_thread
 from twisted_mail_node.waiting import within
 

@@ -1,7 +1,7 @@
 """Counts what came of TLS with other hosts, by day (UTC) and domain, for the reports to them (RFC 8460 section 4).
 
-``note`` adds one in a dict. What was added is written behind every minute, in pieces, and then lives in the database
-alone: memory holds a minute of sessions and the names of the day's domains. A crash loses that minute of counting.
+What was counted is written behind (``state.behind``) and then lives in the database alone: memory holds a minute of
+sessions and the names of the day's domains.
 
 Mail that carries reports must not lead to further reports. So a domain is reported on only when mail of others was sent
 there that day: this is an observer of events, too, and marks the destinations of mails that are no reports of ours.
@@ -11,28 +11,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from twisted_mail_node.events import Event, RecipientDelayed, RecipientFailed, RecipientRelayed
 from twisted_mail_node.interfaces import IMailObserver
 from twisted_mail_node.message.encoding import one_line
 from twisted_mail_node.settings_routes import parse_next_hop
+from twisted_mail_node.state.behind import DAY, Behind, Kind
 
 if TYPE_CHECKING:
     from twisted_mail_node.outbound.tls_outcome import TlsOutcome
     from twisted_mail_node.state.database import StateDatabase
 
-DAY = 86_400
-#: Seconds until what was counted is written, and rows written in one reactor turn (some milliseconds).
-FLUSH_AFTER = 60.0
-FLUSH_ROWS = 200
-#: Rows that wait in memory; with more they are written at once.
-ROWS_MAX = 5_000
 #: Domains of one day; what comes to more is not counted.
 DOMAINS_MAX = 10_000
 #: Kinds of failures, and policies, told apart for one domain and day; what more there is stands in the sums alone.
@@ -92,14 +85,13 @@ class TlsResults:
         self._state = state
         self._clock = clock
         self.enabled = enabled
-        self._counts: dict[_Key, int] = {}
         self._day = -1
         self._kinds: dict[str, set[int]] = {}  # of the day: hashes of what is told apart, by domain
         self._mailed: set[str] = set()  # of the day
-        self._marks: list[tuple[int, str]] = []
         self._reports: dict[str, int] = {}  # queue ids of mails that carry reports, and their days
-        self._timer: IDelayedCall | None = None
         state.tables(TABLES)
+        kinds = {"result": Kind(_ADD, _row), "mailed": Kind(_MARK, lambda mark, number: list(mark))}
+        self._behind = Behind(state, clock, kinds)
         today = self._today()
         for domain, kinds in state.read(
             "SELECT domain, count(*) FROM tls_result WHERE day = ? GROUP BY domain LIMIT ?", (today, DOMAINS_MAX)
@@ -129,8 +121,7 @@ class TlsResults:
                 kinds.add(kind)
             else:  # its details end here; there are not many types of policies and results
                 key = (day, domain, policy_type, (), (), result, "", "", "", "")
-        self._counts[key] = self._counts.get(key, 0) + 1
-        self._soon(len(self._counts) >= ROWS_MAX)
+        self._behind.count("result", key)
 
     def observe(self, event: Event) -> None:
         """Mark where mail went that is no report of ours (IMailObserver)."""
@@ -144,8 +135,7 @@ class TlsResults:
         domain = domain_of(mail.destination)
         if domain not in self._mailed and len(self._mailed) < 2 * DOMAINS_MAX:
             self._mailed.add(domain)
-            self._marks.append((day, domain))
-            self._soon(len(self._marks) >= ROWS_MAX)
+            self._behind.count("mailed", (day, domain))
 
     def carries_report(self, queue_id: str) -> None:
         """The mail with this queue id carries a report. To be said before it is committed."""
@@ -154,11 +144,7 @@ class TlsResults:
 
     def stop(self) -> None:
         """Write what was counted. Counting may go on."""
-        while self._counts or self._marks:
-            self._write_some()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._behind.stop()
 
     # ---- reading ---------------------------------------------------------------------------------------------
 
@@ -168,7 +154,7 @@ class TlsResults:
         :param day: days since the epoch.
         :raises StateError: the database failed.
         """
-        await self._written()
+        await self._behind.written()
         rows = await self._state.ask(
             "SELECT domain FROM tls_mailed AS m WHERE day = ? AND domain > ? AND EXISTS "
             "(SELECT 1 FROM tls_result AS r WHERE r.day = m.day AND r.domain = m.domain) ORDER BY domain LIMIT ?",
@@ -181,15 +167,8 @@ class TlsResults:
 
         :raises StateError: the database failed.
         """
-        await self._written()
-        which, values = ("AND domain = ? ", (domain,)) if domain else ("", ())
-        rows = await self._state.ask(
-            f"SELECT {_COLUMNS} FROM tls_result WHERE day = ? {which}ORDER BY domain, sessions DESC LIMIT ?",
-            (day, *values, limit),
-        )
+        rows = await self._behind.of_day("tls_result", _COLUMNS, day, domain, "sessions DESC", limit)
         return [Counted._make((*row[:2], _lines(row[2]), _lines(row[3]), *row[4:])) for row in rows]
-
-    # ---- writing ---------------------------------------------------------------------------------------------
 
     def _today(self) -> int:
         day = int(self._clock.seconds() // DAY)
@@ -201,35 +180,6 @@ class TlsResults:
             for table in ("tls_result", "tls_mailed", "tls_report_mail"):
                 self._state.write(f"DELETE FROM {table} WHERE day < ?", (day - KEEP_DAYS,))
         return day
-
-    def _soon(self, crowded: bool) -> None:
-        if crowded:
-            self._write_some()
-        elif self._timer is None:
-            self._timer = self._clock.callLater(FLUSH_AFTER, self._flush)
-
-    def _flush(self) -> None:
-        """Write a piece; the rest in the next turns."""
-        self._timer = None
-        self._write_some()
-        if self._counts or self._marks:
-            self._timer = self._clock.callLater(0, self._flush)
-
-    async def _written(self) -> None:
-        """Everything counted so far is on its way to the database."""
-        while self._counts or self._marks:
-            self._write_some()
-            turn: Deferred[None] = Deferred()
-            self._clock.callLater(0, turn.callback, None)
-            await turn
-
-    def _write_some(self) -> None:
-        keys = list(islice(self._counts, FLUSH_ROWS))
-        if keys:
-            self._state.write(_ADD, (json.dumps([_row(key, self._counts.pop(key)) for key in keys]),))
-        if self._marks:
-            marks, self._marks = self._marks[:FLUSH_ROWS], self._marks[FLUSH_ROWS:]
-            self._state.write(_MARK, (json.dumps(marks),))
 
 
 def domain_of(destination: str) -> str:
