@@ -194,6 +194,7 @@ class FakeNode:
         self.reload_error: Exception | None = None
         self.inquiry: Any = None
         self.tls_results: Any = None
+        self.dmarc_results: Any = None
 
     def status(self) -> dict[str, Any]:
         return {"hostname": "here.example", "listeners": ["tcp:2525"]}

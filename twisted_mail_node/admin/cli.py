@@ -11,7 +11,10 @@ import click
 from twisted_mail_node.admin import looks
 from twisted_mail_node.admin.account_commands import account
 from twisted_mail_node.admin.cause_commands import explain_reply
+from twisted_mail_node.admin.dkim_commands import dkim
+from twisted_mail_node.admin.dns_commands import dns
 from twisted_mail_node.admin.queue_commands import queue
+from twisted_mail_node.admin.report_commands import dmarc_report, tls_report
 from twisted_mail_node.admin.route_commands import route
 from twisted_mail_node.admin.spoken import (
     WRONG_SETTINGS,
@@ -26,7 +29,6 @@ from twisted_mail_node.admin.spoken import (
 )
 from twisted_mail_node.admin.suppress_commands import suppress
 from twisted_mail_node.admin.tls_commands import tls
-from twisted_mail_node.admin.tls_report_commands import tls_report
 
 #: Seconds ``mailnode stop`` waits until the node has ended: it finishes the mail in transfer first.
 STOP_TIME = 60.0
@@ -73,11 +75,15 @@ def check_config(config: Path | None) -> None:
     from twisted_mail_node.outbound.sign_ins import SignIns
     from twisted_mail_node.policy.plugins import policies
     from twisted_mail_node.settings_checks_security import notes
+    from twisted_mail_node.signing.keys import SigningKeys
+    from twisted_mail_node.signing.publishing import update_key_of
 
     settings = read_settings(config)
     try:
         policies(settings.policies)
         SignIns(settings.routes, settings.state_dir, None)
+        SigningKeys.loaded(settings)
+        update_key_of(settings.dkim, settings.state_dir)
         problems = Directory(settings).problems()
     except ValueError as error:
         fail(str(error), WRONG_SETTINGS)
@@ -196,9 +202,12 @@ main.add_command(queue)
 main.add_command(account)
 main.add_command(explain_reply)
 main.add_command(suppress)
+main.add_command(dkim)
 main.add_command(tls)
 main.add_command(tls_report)
+main.add_command(dmarc_report)
 main.add_command(route)
+main.add_command(dns)
 
 if __name__ == "__main__":
     main(prog_name="mailnode")

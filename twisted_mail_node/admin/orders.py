@@ -12,13 +12,15 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from twisted_mail_node.admin import tls_report_orders
+from twisted_mail_node.admin import report_orders
+from twisted_mail_node.admin.dkim_orders import dkim_orders
 from twisted_mail_node.admin.messages import RequestError, Shape
 from twisted_mail_node.admin.queue_orders import Queue, QueueOrders, Result
 from twisted_mail_node.admin.route_orders import route
 from twisted_mail_node.admin.route_told import RouteInquiry
 from twisted_mail_node.admin.suppress_orders import suppress_orders
 from twisted_mail_node.spool.mail import SpoolError
+from twisted_mail_node.state.dmarc_results import DmarcResults
 from twisted_mail_node.state.tls_results import TlsResults
 
 #: Seconds between the answer to ``stop`` and the stop, so that the answer goes out.
@@ -44,6 +46,8 @@ class Node(Protocol):
     def inquiry(self) -> RouteInquiry: ...
     @property
     def tls_results(self) -> TlsResults: ...
+    @property
+    def dmarc_results(self) -> DmarcResults: ...
     def status(self) -> dict[str, Any]: ...
     def rates(self) -> tuple[float, float]: ...
     def reload(self) -> object: ...
@@ -70,8 +74,10 @@ class Orders:
             "route": self.route,
             **QueueOrders(lambda: node.queue, reactor, node.rates).commands,
             "tls-report.show": self.tls_report_show,
+            "dmarc-report.show": self.dmarc_report_show,
         }
         self._commands |= suppress_orders(node)
+        self._commands |= dkim_orders(node)
 
     async def carry_out(self, message: Shape) -> Result:
         """Carry out one request.
@@ -103,7 +109,11 @@ class Orders:
 
     async def tls_report_show(self, message: Shape) -> Result:
         """What was counted of TLS with other hosts."""
-        return Result(*await tls_report_orders.show(self._node, message, self._reactor.seconds()))
+        return Result(*await report_orders.show(self._node.tls_results, message, self._reactor.seconds()))
+
+    async def dmarc_report_show(self, message: Shape) -> Result:
+        """What came of DMARC on a day."""
+        return Result(*await report_orders.show(self._node.dmarc_results, message, self._reactor.seconds()))
 
     async def stop(self, message: Shape) -> Result:
         """Stop in order: mail in transfer is finished first."""

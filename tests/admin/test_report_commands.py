@@ -1,4 +1,4 @@
-"""``mailnode tls-report show``, through the control socket's protocol to the counts of a node."""
+"""``mailnode tls-report show`` and ``dmarc-report show``, through the control socket to the counts of a node."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from twisted.internet.task import Clock
 
 from tests.admin.fakes import Bridge, FakeNode
 from tests.admin.test_queue_commands import Case
+from tests.mailauth.outcomes import FORGED
+from tests.mailauth.outcomes import GOOD as PASSED
 from tests.state.at_once import StateAtOnce
 from tests.state.test_tls_results import BAD, GOOD
-from twisted_mail_node.admin import tls_report_orders
+from twisted_mail_node.admin import report_orders
 from twisted_mail_node.admin.control_client import ControlClient
+from twisted_mail_node.state.behind import DAY
 from twisted_mail_node.state.database import StateError
-from twisted_mail_node.state.tls_results import DAY, TlsResults
+from twisted_mail_node.state.dmarc_results import DmarcResults
+from twisted_mail_node.state.tls_results import TlsResults
 
 #: 2026-01-31.
 TODAY = 20_484
@@ -93,5 +97,54 @@ class ShowTest(Case):
 
     def test_more(self) -> None:
         """An answer that is cut says how to see the rest."""
-        self.patch(tls_report_orders, "ROWS_MAX", 2)
+        self.patch(report_orders, "ROWS_MAX", 2)
         self.assertIn("--domain", self.mailnode("tls-report", "show", "--day", "2026-01-31").stdout.splitlines()[-1])
+
+
+class DmarcTest(Case):
+    """A node that has counted what came of DMARC."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        clock = Clock()
+        clock.advance(TODAY * DAY)
+        state = StateAtOnce(Path(self.mktemp()) / "state.sqlite")
+        self.addCleanup(state.close)
+        self.node = FakeNode()
+        self.node.dmarc_results = DmarcResults(state, clock)
+        self.node.dmarc_results.note(FORGED, "quarantine", "local_policy")
+        self.node.dmarc_results.note(PASSED, "none")
+        self.node.dmarc_results.note(PASSED, "none")
+        self.node.dmarc_results.stop()
+        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
+
+    def test_table(self) -> None:
+        """One line for mails that are alike: what was found, and what was done."""
+        result = self.mailnode("dmarc-report", "show", "--day", "2026-01-31")
+        self.assertEqual(result.exit_code, 0, result.output)
+        heading, good, bad, last = result.stdout.splitlines()
+        self.assertEqual(heading.split(), ["From", "Client", "Mails", "Done", "SPF", "DKIM"])
+        self.assertEqual(
+            " ".join(good.split()),
+            "example.org 192.0.2.1 2 none pass example.org, aligned pass example.org, aligned",
+        )
+        self.assertEqual(
+            " ".join(bad.split()), "example.org 192.0.2.1 1 quarantine (local_policy) fail example.org none"
+        )
+        self.assertEqual(last, "2026-01-31: 2 lines")
+
+    def test_json(self) -> None:
+        """--json gives the rows with all a report needs."""
+        result = self.mailnode("dmarc-report", "show", "--day", "2026-01-31", "--json")
+        good, bad = json.loads(result.stdout)
+        self.assertEqual(
+            (good["mails"], good["record"], good["dkim"]), (2, "v=DMARC1; p=reject", [["example.org", "s1", "pass"]])
+        )
+        self.assertEqual((bad["disposition"], bad["override"]), ("quarantine", "local_policy"))
+
+    def test_nothing(self) -> None:
+        """A day without counts says what is counted; where nothing is checked, that."""
+        said = self.mailnode("dmarc-report", "show", "--domain", "c.example").stdout
+        self.assertIn("Mail counts whose From has a DMARC record", said)
+        self.node.dmarc_results.enabled = False
+        self.assertIn("Mail is not checked", self.mailnode("dmarc-report", "show", "--domain", "c.example").stdout)
