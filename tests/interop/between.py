@@ -27,17 +27,17 @@ class Between:
     """Forwards connections to a port of loopback.
 
     :param port: where the server listens. :param change: what the client hears instead.
-    :param own_port: where it listens itself; any if not given.
+    :param own_port: where it listens itself; any if not given. :param address: likewise, of loopback.
     :ivar port: where it listens. :ivar said: what clients said, in all connections.
     """
 
-    def __init__(self, port: int, change: Change = bytes, own_port: int = 0) -> None:
+    def __init__(self, port: int, change: Change = bytes, own_port: int = 0, address: str = "127.0.0.1") -> None:
         self._to = port
         self._change = change
         self._said: list[bytes] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._socket = socket.create_server(("127.0.0.1", own_port))
+        self._socket = socket.create_server((address, own_port))
         self.port: int = self._socket.getsockname()[1]
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

@@ -42,6 +42,7 @@ class Unbound:
     :param signed: zones with their names: signed, and valid.
     :param unsigned: zones without signatures.
     :param bogus: zones whose signatures have ended: every answer is SERVFAIL.
+    :param elsewhere: the addresses of the name servers of further zones; what they say is remembered, as ever.
     :raises SkipTest: unbound is not installed.
     """
 
@@ -51,6 +52,7 @@ class Unbound:
         *,
         unsigned: Mapping[str, Names] | None = None,
         bogus: Mapping[str, Names] | None = None,
+        elsewhere: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         if UNBOUND is None:
             raise SkipTest("unbound is not installed")
@@ -68,6 +70,8 @@ class Unbound:
                     f'auth-zone:\n  name: "{origin}."\n  zonefile: "{self.place}/{origin}.zone"\n'
                     "  for-downstream: no\n  for-upstream: yes\n  fallback-enabled: no\n"
                 )
+        for origin, addresses in (elsewhere or {}).items():
+            zones.append(f'stub-zone:\n  name: "{origin}."\n' + "".join(f"  stub-addr: {one}\n" for one in addresses))
         (self.place / "anchors").write_text("".join(f"{anchor}\n" for anchor in anchors), "ascii")
         (self.place / "unbound.conf").write_text(
             "server:\n"

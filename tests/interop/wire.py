@@ -13,7 +13,9 @@ from twisted_mail_node.smtp.stuffing import stuffed
 #: Seconds for one reply.
 REPLY_TIME = 30.0
 #: What a node puts before a mail: trace fields of final delivery, and an empty line where the content has no header.
-_ADDED = re.compile(rb"(?:(?:Return-Path|Delivered-To|Received): [^\n]*\n(?:[ \t][^\n]*\n)*)+\n?\Z")
+_ADDED = re.compile(
+    rb"(?:(?:Return-Path|Delivered-To|Authentication-Results|Received): [^\n]*\n(?:[ \t][^\n]*\n)*)+\n?\Z"
+)
 
 
 class Client:
