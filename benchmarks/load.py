@@ -2,7 +2,8 @@
 
 One process, one epoll loop, precomputed octets: about 40 µs of CPU for a mail of 10 KiB, so that the server under test
 keeps the machine to itself. By itself: ``python benchmarks/load.py --target 127.0.0.1:2525 --rcpt joe@example.org``
-prints one JSON object. The other benchmarks start it so, in a process of its own.
+prints one JSON object. The other benchmarks start it so, in a process of its own. ``--letters`` names a directory of
+mails to bring by turns instead of one made of X; the name of each file is its reverse-path, a dot and a number.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import select
 import socket
 import sys
 import time
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
 
 #: Sessions one process may hold open; above it the count of descriptors is the limit, not the server.
 SESSIONS_MAX = 10_000
@@ -64,13 +66,35 @@ def content_of(size: int, rcpt: str) -> bytes:
     return header.encode() + body + b".\r\n"
 
 
+class Brought(NamedTuple):
+    """A mail as it goes over the wire: MAIL (when pipelining also RCPT and DATA); the content with its final dot."""
+
+    first: bytes
+    content: bytes
+
+
+_NOTHING = Brought(b"", b"")
+
+
+def letters_in(directory: Path) -> list[tuple[str, bytes]]:
+    """Reverse-paths, and contents with the final dot, of what lies there. :raises ValueError: nothing does."""
+    found = []
+    for path in sorted(directory.iterdir(), key=lambda path: int(path.suffix[1:])):
+        mail = path.read_bytes().replace(b"\r\n.", b"\r\n..")
+        found.append((path.stem, mail + (b".\r\n" if mail.endswith(b"\r\n") else b"\r\n.\r\n")))
+    if not found:
+        raise ValueError(f"no mails lie in {directory}")
+    return found
+
+
 class Session:
     """One connection, and what it waits for."""
 
-    __slots__ = ("buffer", "rest", "sent", "sock", "state", "wait")
+    __slots__ = ("buffer", "letter", "rest", "sent", "sock", "state", "wait")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.letter = _NOTHING
         self.state = GREETING
         self.buffer = b""
         self.rest: memoryview | None = None
@@ -84,6 +108,7 @@ class Generator:
     :param mails: how many to bring. :param seconds: stop after that time in any case.
     :param kept: one connection for many mails; otherwise a new connection for each.
     :param pipelining: MAIL, RCPT and DATA in one segment (RFC 2920).
+    :param letters: a directory of mails to bring by turns; ``size`` means nothing then.
     :ivar resumed: TLS sessions that were resumed; a subclass counts them.
     """
 
@@ -101,6 +126,7 @@ class Generator:
         seconds: float,
         kept: bool,
         pipelining: bool = False,
+        letters: Path | None = None,
     ) -> None:
         self._target = target
         self._sessions = min(sessions, mails, SESSIONS_MAX)
@@ -108,10 +134,10 @@ class Generator:
         self._seconds = seconds
         self._kept = kept
         self._pipelining = pipelining
-        self._content = content_of(size, rcpt)
-        mail, rcpt_line, data = b"MAIL FROM:<joe@client.test>\r\n", b"RCPT TO:<%s>\r\n" % rcpt.encode(), b"DATA\r\n"
-        self._first = mail + rcpt_line + data if pipelining else mail
-        self._rcpt = rcpt_line
+        self._rcpt = b"RCPT TO:<%s>\r\n" % rcpt.encode()
+        rest = self._rcpt + b"DATA\r\n" if pipelining else b""
+        mails_of = letters_in(letters) if letters else [("joe@client.test", content_of(size, rcpt))]
+        self._letters = [Brought(b"MAIL FROM:<%s>\r\n" % path.encode() + rest, mail) for path, mail in mails_of]
         self._epoll = select.epoll()
         self._open: dict[int, Session] = {}
         self._begun = 0
@@ -259,14 +285,15 @@ class Generator:
             session.state = QUIT
             session.sock.send(b"QUIT\r\n")
             return
+        session.letter = self._letters[self._begun % len(self._letters)]
         self._begun += 1
         session.state = PIPELINED if self._pipelining else MAIL
         session.wait = 3
-        session.sock.send(self._first)
+        session.sock.send(session.letter.first)
 
     def _send_content(self, session: Session) -> None:
         session.state = CONTENT
-        content = self._content
+        content = session.letter.content
         sent = session.sock.send(content)
         if sent < len(content):
             session.rest = memoryview(content)[sent:]
@@ -293,6 +320,7 @@ def command_line(description: str) -> argparse.ArgumentParser:
     options.add_argument("--seconds", type=float, default=60, help="stop after that time (%(default)s)")
     options.add_argument("--new", action="store_true", help="a new connection for each mail")
     options.add_argument("--pipelining", action="store_true", help="MAIL, RCPT and DATA together (RFC 2920)")
+    options.add_argument("--letters", type=Path, help="a directory of mails to bring by turns")
     return options
 
 
@@ -308,6 +336,7 @@ def chosen_of(options: argparse.ArgumentParser) -> tuple[argparse.Namespace, dic
     return chosen, {
         "target": target, "rcpt": chosen.rcpt, "size": chosen.size, "sessions": chosen.sessions,
         "mails": chosen.mails, "seconds": chosen.seconds, "kept": not chosen.new, "pipelining": chosen.pipelining,
+        "letters": chosen.letters,
     }  # fmt: skip
 
 

@@ -81,9 +81,21 @@ class Result:
 
 
 def generate(
-    server: Server, point: Point, mails: int, rcpt: str, *, smtp_source: bool = False, pipelining: bool = False
+    server: Server,
+    point: Point,
+    mails: int,
+    rcpt: str,
+    *,
+    smtp_source: bool = False,
+    pipelining: bool = False,
+    letters: Path | None = None,
 ) -> Load:
-    """Bring ``mails`` mails, in a process of its own."""
+    """Bring ``mails`` mails, in a process of its own.
+
+    :param letters: a directory of mails to bring by turns.
+    """
+    if smtp_source and letters:
+        raise NotAvailable("smtp-source brings one mail only; take the own generator")
     if smtp_source and point.tls:
         raise NotAvailable("smtp-source knows no TLS; take the own generator")
     if smtp_source:
@@ -98,6 +110,7 @@ def generate(
         *(["--pipelining"] if pipelining else []),
         *(["--implicit"] if point.tls == "implicit" else []),
         *(["--resume"] if point.resumed else []),
+        *(["--letters", str(letters)] if letters else []),
     ]
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=LOAD_TIME + 30, check=True)
     load: Load = json.loads(done.stdout)
@@ -144,13 +157,14 @@ def run(
     *,
     smtp_source: bool = False,
     pipelining: bool = False,
+    letters: Path | None = None,
 ) -> Result:
     """Bring ``mails`` mails and wait for them.
 
     :param arrived: how many of them are at their end; ``None`` when that cannot be seen.
     """
-    cpu = machine.cpu_seconds(server.pid) if server.pid else 0.0
-    load = generate(server, point, mails, rcpt, smtp_source=smtp_source, pipelining=pipelining)
+    cpu = sum(map(machine.cpu_seconds, server.pids))
+    load = generate(server, point, mails, rcpt, smtp_source=smtp_source, pipelining=pipelining, letters=letters)
     seconds = max(load["ended"] - load["started"], 1e-6)
     missing, rate = 0, 0.0
     if arrived is not None:
@@ -163,7 +177,7 @@ def run(
         missing = max(load["accepted"] - count, 0)
         rate = count / max(moved - load["started"], seconds)
         time.sleep(0.3)  # what a server still does after the last delivery belongs to the mails, too
-    spent = machine.cpu_seconds(server.pid) - cpu if server.pid else 0.0
+    spent = sum(map(machine.cpu_seconds, server.pids)) - cpu
     done = max(load["accepted"], 1)
     return Result(
         server=server.name,
@@ -175,7 +189,7 @@ def run(
         generator=load["cpu"] / done * 1e3,
         p50=load["p50"] * 1e3,
         p99=load["p99"] * 1e3,
-        memory=machine.pss(server.pid) / 2**20 if server.pid else 0.0,
+        memory=sum(map(machine.pss, server.pids)) / 2**20,
         missing=missing + load["refused"] + load["lost"],
         resumed=load["resumed"],
         words=load["words"],
@@ -250,14 +264,14 @@ def print_ratios(results: Sequence[Result], end: str) -> None:
         print_table(rows)
 
 
-def common_options(description: str, points: str) -> argparse.ArgumentParser:
+def common_options(description: str, points: str, peers: Sequence[str] = ("postfix",)) -> argparse.ArgumentParser:
     """The options that receive.py and relay.py share."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--points", default=points, help="octets:sessions:kept|new, with commas (%(default)s)")
     options.add_argument("--reps", type=int, default=3, help="runs of each point; medians are printed (%(default)s)")
     options.add_argument("--secs", type=float, default=5, help="seconds a run is meant to take (%(default)s)")
     options.add_argument("--max", type=int, default=40000, help="mails of one run at most (%(default)s)")
-    options.add_argument("--peer", action="append", choices=["postfix"], default=[], help="measure this one, too")
+    options.add_argument("--peer", action="append", choices=peers, default=[], help="measure this one, too")
     options.add_argument("--target", help="host:port of a server that runs already, instead of starting the node")
     options.add_argument("--pid", type=int, default=0, help="with --target: its first process, for CPU and memory")
     options.add_argument("--workers", type=int, default=1, help="the node's processes (%(default)s)")

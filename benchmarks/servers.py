@@ -60,6 +60,11 @@ class Server:
             raise NotAvailable(f"{self.name} has no port with TLS from the first octet here")
         return f"{self.host}:{self.implicit_port}"
 
+    @property
+    def pids(self) -> list[int]:
+        """The first process of each tree of processes that works for it; none when that is not known."""
+        return [self.pid] if self.pid else []
+
     def start(self) -> None:
         """Start it and wait for its greeting. :raises NotAvailable: it cannot run here."""
 
@@ -108,12 +113,17 @@ class Node(Server):
     """Our node, from the virtual environment this script runs in.
 
     :param extra: more settings. :param identity: its certificate, for STARTTLS and a port with implicit TLS.
+    :param names: the port of a name server at 127.0.0.1. Then this machine is a stranger to the node, whose mail is
+        checked, and may not relay.
     """
 
     name = "node"
 
-    def __init__(self, workdir: Path, workers: int = 1, extra: str = "", identity: Identity | None = None) -> None:
+    def __init__(
+        self, workdir: Path, workers: int = 1, extra: str = "", identity: Identity | None = None, names: int = 0
+    ) -> None:
         super().__init__(workdir, machine.free_port())
+        self._names = names
         self._identity = identity
         if identity is not None:
             self.implicit_port = machine.free_port()
@@ -143,7 +153,7 @@ tls = "implicit"
 hostname = "mx.local.test"
 state_dir = "{self._state}"
 workers = {self._workers}
-relay_from = ["127.0.0.0/8"]
+relay_from = [{"" if self._names else '"127.0.0.0/8"'}]
 
 [limits]
 connections = 20000
@@ -165,11 +175,19 @@ address = "{LOCAL}"
 domain = "remote.test"
 next_hop = "[127.0.0.1]:{self.sink_port or 9}"
 
+{_CHECKING.format(port=self._names) if self._names else ""}
 {self._extra}
 """)
         self._spawn([str(binary), "run", "-c", str(settings)], self.workdir / "node.log")
 
 
+_CHECKING = """\
+[resolver]
+servers = ["127.0.0.1:{port}"]
+
+[verification]
+exempt = []
+"""
 _POSTFIX = """\
 compatibility_level = 3.6
 queue_directory = {spool}
@@ -213,6 +231,8 @@ class Postfix(Server):
     """
 
     name = "postfix"
+    #: More lines of main.cf.
+    extra = ""
 
     def __init__(self, workdir: Path, identity: Identity | None = None) -> None:
         super().__init__(workdir, machine.free_port())
@@ -254,6 +274,7 @@ class Postfix(Server):
                 log=log,
             )
             + (_POSTFIX_TLS.format(chain=self._identity.chain, key=self._identity.key) if self._identity else "")
+            + self.extra
         )
         (config / "master.cf").write_text(_master(prototype.read_text(), self.port, self.implicit_port))
         for name in ("postfix-files", "dynamicmaps.cf"):
