@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mail_node.inbound.remembering import Remembered
+from twisted_mail_node.inbound.shares import Shares
 from twisted_mail_node.mailauth import iprev, spf
 from twisted_mail_node.mailauth.arc import Arc, ArcValidator, vouched
 from twisted_mail_node.mailauth.arc_seal import seal
@@ -78,7 +79,7 @@ class Verifier:
         trusted: frozenset[str] = frozenset(),
         sample: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.resolver = resolver
+        self.shares = Shares(resolver)
         self.keys = keys
         self.clock = clock
         self.now = now
@@ -112,6 +113,8 @@ class _Client(NamedTuple):
 
     helo: str
     client: str
+    resolver: Resolver
+    keys: Keys
     iprev: Started[Iprev]
     spf: Started[Spf]
 
@@ -147,8 +150,8 @@ class Verification:
         if self._remembered is None:
             self._spf = Started(
                 spf.check_mail(
-                    verifier.resolver, ip=asked.client, helo=asked.helo, reverse_path=path, receiver=verifier.receiver,
-                    now=verifier.now(),
+                    self._client.resolver, ip=asked.client, helo=asked.helo, reverse_path=path,
+                    receiver=verifier.receiver, now=verifier.now(),
                 )
             )  # fmt: skip
         self._hashes = BodyHashes()
@@ -167,10 +170,13 @@ class Verification:
         known = asked.notes.get(NOTES)
         if isinstance(known, _Client) and known.fits(asked):
             return known
+        resolver = verifier.shares.of(asked.client)
         helo = spf.check_helo(
-            verifier.resolver, ip=asked.client, helo=asked.helo, receiver=verifier.receiver, now=verifier.now()
+            resolver, ip=asked.client, helo=asked.helo, receiver=verifier.receiver, now=verifier.now()
         )
-        found = _Client(asked.helo, asked.client, Started(iprev.check(verifier.resolver, asked.client)), Started(helo))
+        name = iprev.check(resolver, asked.client)
+        keys = verifier.keys.through(resolver)
+        found = _Client(asked.helo, asked.client, resolver, keys, Started(name), Started(helo))
         asked.notes[NOTES] = found
         return found
 
@@ -182,10 +188,11 @@ class Verification:
         verifier, now = self._verifier, self._verifier.now()
         self._author = author(header)
         self._signatures = Signatures(header, self._hashes, now=now, most=verifier.signatures)
-        wanted = self._signatures.begin(verifier.keys)
+        keys = self._client.keys
+        wanted = self._signatures.begin(keys)
         if there(header):
             self._arc = ArcValidator(header, self._hashes, now=now)
-            wanted = (*wanted, *self._arc.begin(verifier.keys))
+            wanted = (*wanted, *self._arc.begin(keys))
         if sealed:
             self._sealed = self._hashes.want("relaxed")
         if wanted:
@@ -211,7 +218,7 @@ class Verification:
         if self._signatures is not None:
             signed = await self._or(self._signed(self._signatures, until), end, _dkim_failed)
         if self._arc is not None:
-            arc = await self._or(self._arc.finish(verifier.keys), until, _arc_failed)
+            arc = await self._or(self._arc.finish(client.keys), until, _arc_failed)
         dmarc = await self._dmarc(sender, helo, signed, end)
         trusted = verifier.trusted
         sealer = vouched(arc, trusted, self._author.domain) if trusted and self._author.domain else ""
@@ -235,7 +242,7 @@ class Verification:
 
     async def _signed(self, signatures: Signatures, until: float) -> tuple[Signed, ...]:
         """The signatures; of those whose keys are not here by ``until``, that they could not be checked."""
-        clock, keys = self._verifier.clock, self._verifier.keys
+        clock, keys = self._verifier.clock, self._client.keys
         try:
             return await within(clock, max(until - clock.seconds(), 0.0), signatures.finish(keys))
         except DeadlineError:
@@ -262,7 +269,7 @@ class Verification:
 
     async def _policy(self, domain: str, spf: Sequence[Passed], dkim: Sequence[Passed]) -> Dmarc:
         verifier = self._verifier
-        return await check_dmarc(verifier.resolver, domain, spf=spf, dkim=dkim, sample=verifier.sample())
+        return await check_dmarc(self._client.resolver, domain, spf=spf, dkim=dkim, sample=verifier.sample())
 
     def _dmarc_failed(self, words: str) -> Dmarc:
         return Dmarc(Result.TEMPERROR, self._author.domain, problem=words)

@@ -202,6 +202,12 @@ class Keys:
         """
         return (await self.all(selector, domain))[0]
 
+    def through(self, resolver: Resolver) -> Keys:
+        """The same keys, remembered together, asked for by another resolver."""
+        other = object.__new__(Keys)
+        other._resolver, other._seconds, other._size, other._found = resolver, self._seconds, self._size, self._found
+        return other
+
     def known(self, selector: str, domain: str) -> tuple[PublicKey, ...]:
         """What ``all`` gives, where it is remembered; else nothing."""
         found = self._found.get(f"{selector}._domainkey.{domain}")
