@@ -218,6 +218,10 @@ def go_on(
                 last[0] = waiting
             try:
                 yield waiting
+            except GeneratorExit:  # nobody goes on with it
+                if throw is not None:
+                    steps.close()
+                raise
             except BaseException as error:
                 if throw is None:
                     raise

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.inbound.checked import HOST, CheckedReceiver, SlowResolver, signed
+from tests.inbound.checked import HOST, MAIL, CheckedReceiver, SlowResolver, signed
 from twisted_mail_node.inbound import shares
 from twisted_mail_node.inbound.shares import Shares
 
@@ -76,5 +76,8 @@ class SharesTests(SynchronousTestCase):
         peers = [node.session(f"MAIL FROM:<x@slow{number}.example>", client="203.0.113.9") for number in range(20)]
         self.assertEqual(len(node.resolver.waiting), 3)
         self.assertTrue(node.bring(signed(), client=HOST).startswith("250"))
+        forged = node.begin(MAIL, client="203.0.113.9", path="x@slow.example")
+        node.wait(31)
+        self.assertTrue(forged.said().startswith("550 5.7.26"), "the author's record is asked for all the same")
         for peer in peers:
             peer.vanish()
