@@ -24,21 +24,28 @@ from twisted_mail_node.state.tls_results import TlsResults
 TODAY = 20_484
 
 
-class ShowTest(Case):
-    """A node that has counted."""
+class ReportCase(Case):
+    """A node with a database and a clock for what it counts."""
 
     def setUp(self) -> None:
         super().setUp()
-        clock = Clock()
-        clock.advance(TODAY * DAY)
-        state = StateAtOnce(Path(self.mktemp()) / "state.sqlite")
-        self.addCleanup(state.close)
+        self.clock = Clock()
+        self.clock.advance(TODAY * DAY)
+        self.database = StateAtOnce(Path(self.mktemp()) / "state.sqlite")
+        self.addCleanup(self.database.close)
         self.node = FakeNode()
-        self.node.tls_results = TlsResults(state, clock)
+        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
+
+
+class ShowTest(ReportCase):
+    """A node that has counted what came of TLS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.node.tls_results = TlsResults(self.database, self.clock)
         for outcome in (GOOD, GOOD, BAD, GOOD._replace(domain="b.example", policy_type="no-policy-found", policy=())):
             self.node.tls_results.note(outcome)
         self.node.tls_results.stop()
-        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
 
     def test_table(self) -> None:
         """One line a policy and kind of failure, with its number of sessions, host and words."""
@@ -101,22 +108,16 @@ class ShowTest(Case):
         self.assertIn("--domain", self.mailnode("tls-report", "show", "--day", "2026-01-31").stdout.splitlines()[-1])
 
 
-class DmarcTest(Case):
+class DmarcTest(ReportCase):
     """A node that has counted what came of DMARC."""
 
     def setUp(self) -> None:
         super().setUp()
-        clock = Clock()
-        clock.advance(TODAY * DAY)
-        state = StateAtOnce(Path(self.mktemp()) / "state.sqlite")
-        self.addCleanup(state.close)
-        self.node = FakeNode()
-        self.node.dmarc_results = DmarcResults(state, clock)
+        self.node.dmarc_results = DmarcResults(self.database, self.clock)
         self.node.dmarc_results.note(FORGED, "quarantine", "local_policy")
         self.node.dmarc_results.note(PASSED, "none")
         self.node.dmarc_results.note(PASSED, "none")
         self.node.dmarc_results.stop()
-        self.patch(ControlClient, "_connect", lambda client: Bridge(self.node))
 
     def test_table(self) -> None:
         """One line for mails that are alike: what was found, and what was done."""
